@@ -1,0 +1,1 @@
+//! A scripted provider and a load generator for LLM gateways.

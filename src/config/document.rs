@@ -1,0 +1,1 @@
+//! TOML, YAML and JSON as one tree with lines.

@@ -1,0 +1,241 @@
+//! The declarative document: workspaces and everything in them, checked.
+//!
+//! References between resources are by name and have been checked to exist.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::dialect::{Dialects, Endpoint};
+use crate::provider::Provider;
+use crate::secret::Secret;
+use crate::price::Price;
+
+/// A whole document.
+#[derive(Debug, Clone, Default)]
+pub struct Resources {
+    /// Global connections and models, managed by the platform.
+    pub connections: Vec<Connection>,
+    pub models: Vec<Model>,
+    pub workspaces: Vec<Workspace>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    pub slug: String,
+    pub name: String,
+    pub description: String,
+    pub is_archived: bool,
+    pub environments: Vec<Environment>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub slug: String,
+    pub name: String,
+    pub connections: Vec<Connection>,
+    pub models: Vec<Model>,
+    /// Aliases of global models that this environment may use.
+    pub model_grants: Vec<ModelGrant>,
+    pub deployments: Vec<Deployment>,
+    pub keys: Vec<VirtualKey>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ModelGrant {
+    pub model: String,
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub name: String,
+    pub provider: Provider,
+    /// Checked: http or https, a host, no user, no query, no slash at the end. `None` is the
+    /// provider's own, and for `simulated` the built-in provider.
+    pub base_url: Option<BaseUrl>,
+    pub credential: Option<Secret>,
+    pub auth: Auth,
+    /// What this connection speaks: the provider's own dialects and those listed on top.
+    pub dialects: Dialects,
+    pub health_check: Option<HealthCheck>,
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl {
+    pub is_tls: bool,
+    /// Without brackets for an IPv6 address.
+    pub host: String,
+    pub port: u16,
+    /// What stands before `/chat/completions`: empty, or `/v1`.
+    pub path: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    ApiKey,
+    Passthrough,
+    None,
+}
+
+/// An active check of a self-hosted upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// `None` checks that a TCP connection can be made.
+    pub path: Option<String>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub unhealthy_after: usize,
+    pub healthy_after: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelKind {
+    Chat,
+    Embedding,
+    Image,
+    Audio,
+    Rerank,
+    Moderation,
+}
+
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub alias: String,
+    pub connection: String,
+    pub upstream_model: String,
+    pub kind: ModelKind,
+    pub capabilities: Vec<String>,
+    pub context_window: Option<u64>,
+    pub output_tokens_max: Option<u64>,
+    /// The user's own price; without it the catalogue's counts.
+    pub price: Option<Price>,
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    pub name: String,
+    pub strategy: Strategy,
+    pub targets: Vec<Target>,
+    pub timeouts: Timeouts,
+    pub failover: Failover,
+    pub breaker: BreakerConfig,
+    pub on_disconnect: OnDisconnect,
+    /// Silence on a stream after which a comment is sent; `None` switches it off.
+    pub heartbeat: Option<Duration>,
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Strategy {
+    WeightedRoundRobin,
+    LeastLatency,
+    LeastBusy,
+    Cheapest,
+    Hash(HashOn),
+}
+
+/// What the `hash` strategy keeps together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashOn {
+    EndUser,
+    Session,
+    Metadata(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The model's alias, unique among the targets of a deployment unless named.
+    pub name: String,
+    pub model: String,
+    pub weight: u32,
+    pub tier: u16,
+    pub enabled: bool,
+    /// The deployment's, with what the target sets for itself on top.
+    pub timeouts: Timeouts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    pub headers: Duration,
+    pub first_token: Duration,
+    pub idle: Duration,
+    pub total: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failover {
+    pub max_attempts: u8,
+    pub retries: u8,
+    pub on: FailoverOn,
+}
+
+/// The failures after which the next target is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailoverOn {
+    pub connect: bool,
+    pub timeout: bool,
+    pub reset: bool,
+    pub early_error: bool,
+    /// Sorted.
+    pub statuses: Vec<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BreakerConfig {
+    pub consecutive_failures: u32,
+    /// Between 0 and 1.
+    pub error_rate: f64,
+    /// The first cooldown; each further one is twice as long, up to 300 s.
+    pub cooldown: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisconnect {
+    Cancel,
+    Drain,
+}
+
+#[derive(Debug, Clone)]
+pub struct VirtualKey {
+    pub name: String,
+    /// A full `vk_…` secret, checked; without it the key cannot be used until one is made.
+    pub secret: Option<Secret>,
+    pub scopes: Scopes,
+    /// Microseconds since 1970 UTC.
+    pub expires_at_us: Option<i64>,
+    pub enabled: bool,
+    pub labels: BTreeMap<String, String>,
+    pub metadata_defaults: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scopes {
+    pub endpoints: Allowed<Endpoint>,
+    /// Model aliases.
+    pub models: Allowed<String>,
+    /// Deployment names.
+    pub deployments: Allowed<String>,
+    /// May call `connection/upstream-model`.
+    pub ad_hoc: bool,
+    /// May pin a target.
+    pub pin: bool,
+}
+
+/// `"all"`, `"none"` or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allowed<T> {
+    All,
+    Only(Vec<T>),
+}
+
+impl<T: PartialEq> Allowed<T> {
+    pub fn allows(&self, item: &T) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(items) => items.contains(item),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Strict framing of HTTP/1.1 requests.

@@ -1,0 +1,1 @@
+//! Virtual keys: format and digest.

@@ -1,0 +1,30 @@
+//! Sluice: a gateway for large-language-model APIs.
+//!
+//! The modules in reading order; each may use only those below it (`tests/tidy.rs` holds that).
+
+pub mod app;
+pub mod cli;
+
+pub mod admin;
+pub mod proxy;
+
+pub mod control;
+pub mod net;
+pub mod telemetry;
+pub mod usage;
+
+pub mod config;
+pub mod provider;
+
+pub mod dialect;
+pub mod head;
+pub mod json;
+pub mod price;
+pub mod route;
+pub mod sse;
+
+pub mod clock;
+pub mod id;
+pub mod key;
+pub mod rejection;
+pub mod secret;

@@ -1,0 +1,1 @@
+//! Names, addresses and what may be reached.

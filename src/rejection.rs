@@ -1,0 +1,1 @@
+//! Why the gateway answered itself.

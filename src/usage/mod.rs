@@ -1,0 +1,5 @@
+//! What a request used, what that cost, and how it is kept.
+
+pub mod record;
+pub mod store;
+pub mod tap;

@@ -1,0 +1,1 @@
+//! Tokens read from an answer in passing.
