@@ -1,1 +1,39 @@
-//! The path of one request.
+//! THE PATH OF ONE REQUEST. Read the files in this order:
+//!
+//! ```text
+//! front     a connection: strict heads under a deadline, one request after the other
+//! serve     the path itself: admit -> route -> attempt* -> relay -> record
+//! routes    method and path -> what is asked
+//! admit     who calls, what for, and may they?            -> Admitted | Rejection
+//! call      the body, and what it asks for                -> Call | Rejection
+//! options   x-sluice-* headers and the `sluice` field     -> Options
+//! select    deployment -> targets in order                -> Selected | Rejection
+//! forward   targets in turn until one answers             -> Answer | Rejection
+//! attempt   one try on one target                         -> Answer | Failed
+//! upstream  the connection of an attempt
+//! relay     the answer, read by read, through the tap     -> Relayed
+//! respond   heads of answers, and rejections as bytes
+//! stored    header-routed requests on Pingora's own upstream path
+//! models    GET /v1/models
+//! record    the guard that writes the usage row
+//! headers   what passes, both ways
+//! ```
+//!
+//! After the first content byte has gone to the client there is no second attempt.
+
+pub mod admit;
+pub mod attempt;
+pub mod call;
+pub mod forward;
+pub mod front;
+pub mod headers;
+pub mod models;
+pub mod options;
+pub mod record;
+pub mod relay;
+pub mod respond;
+pub mod routes;
+pub mod select;
+pub mod serve;
+pub mod stored;
+pub mod upstream;

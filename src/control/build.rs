@@ -1,0 +1,478 @@
+//! Resources -> Snapshot and keys.
+//!
+//! A reload makes a new snapshot beside the old one and swaps them. Live state is taken over by id;
+//! a target whose breaker is configured anew starts with a fresh one.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::{BufMut as _, BytesMut};
+
+use crate::config::resources::{
+    self, Auth, BaseUrl, BreakerConfig, ModelKind, Resources, Timeouts,
+};
+use crate::control::live::{ConnectionLive, DeploymentLive, Live, TargetLive, lock};
+use crate::control::snapshot::{
+    AdHoc, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot, Target,
+};
+use crate::id::{
+    ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId, WorkspaceId,
+};
+use crate::key::{self, KeyDigest};
+use crate::net::health::Health;
+use crate::net::resolve::Name;
+use crate::price::catalogue;
+use crate::provider::{CredentialHeader, Provider};
+use crate::route::breaker::{Breaker, Rules};
+use crate::route::failure::{Cause, FailoverOn};
+use crate::telemetry::metrics::ProviderLabel;
+use crate::usage::record::{RowCaller, RowTarget};
+
+/// What building needs from the rest of the process.
+pub trait Surroundings {
+    /// The shared entry of a host name.
+    fn name(&self, host: &str, port: u16) -> Arc<Name>;
+    /// Starts the active checks of a connection.
+    fn health(&self, check: &resources::HealthCheck, url: &BaseUrl, name: &Arc<Name>)
+    -> Arc<Health>;
+    /// Where the built-in provider listens.
+    fn simulated(&self) -> Option<SocketAddr>;
+}
+
+/// The outcome: a snapshot, its live state, and its keys.
+#[derive(Debug, Default)]
+pub struct Built {
+    pub snapshot: Snapshot,
+    pub live: Live,
+    pub keys: HashMap<KeyDigest, Arc<KeyRecord>>,
+}
+
+impl Built {
+    pub fn digests(&self) -> HashSet<KeyDigest> {
+        self.keys.keys().copied().collect()
+    }
+}
+
+/// Builds the snapshot of `resources`, taking over live state from `previous`.
+pub fn build(resources: &Resources, previous: &Live, around: &dyn Surroundings) -> Built {
+    let mut builder = Builder { previous, around, built: Built::default() };
+    let global = Path { workspace: "", environment: "" };
+    let connections: HashMap<&str, Arc<Connection>> = resources
+        .connections
+        .iter()
+        .map(|connection| (connection.name.as_str(), builder.connection(connection, global)))
+        .collect();
+    for workspace in &resources.workspaces {
+        for environment in &workspace.environments {
+            builder.environment(resources, &connections, (workspace, environment));
+        }
+    }
+    builder.built
+}
+
+struct Builder<'a> {
+    previous: &'a Live,
+    around: &'a dyn Surroundings,
+    built: Built,
+}
+
+/// Where a resource is; empty for the global ones.
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    workspace: &'a str,
+    environment: &'a str,
+}
+
+/// What a model is made of, once its references are followed.
+struct ModelParts {
+    id: ModelId,
+    alias: Arc<str>,
+    upstream_model: Arc<str>,
+    kind: ModelKind,
+    price: Option<Priced>,
+    connection: Arc<Connection>,
+}
+
+/// What a target is made of besides its model.
+struct TargetParts<'a> {
+    id: TargetId,
+    name: &'a str,
+    weight: u32,
+    tier: u16,
+    timeouts: Timeouts,
+    breaker: BreakerConfig,
+}
+
+impl Path<'_> {
+    fn of<'a>(&'a self, kind: &'a str, name: &'a str) -> [&'a str; 4] {
+        [self.workspace, self.environment, kind, name]
+    }
+}
+
+impl Builder<'_> {
+    fn environment(
+        &mut self,
+        resources: &Resources,
+        global: &HashMap<&str, Arc<Connection>>,
+        (workspace, environment): (&resources::Workspace, &resources::Environment),
+    ) {
+        let path = Path { workspace: &workspace.slug, environment: &environment.slug };
+        let caller = RowCaller {
+            workspace: WorkspaceId::of_path(&[&workspace.slug]),
+            workspace_slug: workspace.slug.as_str().into(),
+            environment: EnvironmentId::of_path(&[&workspace.slug, &environment.slug]),
+            environment_slug: environment.slug.as_str().into(),
+            key: None,
+            key_name: None,
+        };
+        let own: HashMap<&str, Arc<Connection>> = environment
+            .connections
+            .iter()
+            .map(|connection| (connection.name.as_str(), self.connection(connection, path)))
+            .collect();
+        let models = self.models(resources, environment, path, (&own, global));
+        let deployments: HashMap<Box<str>, Arc<Deployment>> = environment
+            .deployments
+            .iter()
+            .filter(|deployment| deployment.enabled)
+            .filter_map(|deployment| self.deployment(deployment, path, &models))
+            .map(|deployment| (Box::from(&*deployment.name), deployment))
+            .collect();
+        let direct: HashMap<Box<str>, Arc<Deployment>> = models
+            .values()
+            .map(|model| (Box::from(&*model.alias), self.direct(model, path)))
+            .collect();
+        let reachable = [&deployments, &direct]
+            .into_iter()
+            .flat_map(HashMap::values)
+            .flat_map(|deployment| &deployment.targets)
+            .map(|target| (target.connection.id, Arc::clone(target)))
+            .collect();
+        let names = |slug: &str, id: String| [Box::from(slug), id.into_boxed_str()];
+        let built = Environment {
+            id: caller.environment,
+            workspace_names: names(&workspace.slug, caller.workspace.to_string()),
+            environment_names: names(&environment.slug, caller.environment.to_string()),
+            is_archived: workspace.is_archived,
+            deployments,
+            models: direct,
+            ad_hoc: own
+                .into_iter()
+                .map(|(name, connection)| (Box::from(name), self.ad_hoc(connection, path)))
+                .collect(),
+            reachable,
+        };
+        for key in &environment.keys {
+            self.key(key, path, &caller);
+        }
+        self.built.snapshot.environments.insert(built.id, Arc::new(built));
+    }
+
+    fn connection(&mut self, connection: &resources::Connection, path: Path<'_>) -> Arc<Connection> {
+        let id = ConnectionId::of_path(&path.of("connection", &connection.name));
+        let base_url = self.base_url(connection);
+        let upstream_name = self.around.name(&base_url.host, base_url.port);
+        let live = self.previous.connections.get(&id).map_or_else(
+            || Arc::new(ConnectionLive::default()),
+            Arc::clone,
+        );
+        self.built.live.connections.insert(id, Arc::clone(&live));
+        let health = connection
+            .health_check
+            .as_ref()
+            .map(|check| self.around.health(check, &base_url, &upstream_name));
+        Arc::new(Connection {
+            id,
+            name: connection.name.as_str().into(),
+            provider: connection.provider,
+            provider_label: ProviderLabel::from(connection.provider),
+            dialects: if connection.enabled { connection.dialects } else { Default::default() },
+            auth: connection.auth,
+            head: head_lines(connection, &base_url),
+            base_url,
+            upstream_name,
+            health,
+            live,
+            peers: ArcSwap::default(),
+        })
+    }
+
+    /// The checked document has an address for every connection but the built-in provider's.
+    fn base_url(&self, connection: &resources::Connection) -> BaseUrl {
+        let simulated = self.around.simulated().filter(|_| connection.provider == Provider::Simulated);
+        match (&connection.base_url, simulated) {
+            (Some(base_url), _) => base_url.clone(),
+            (None, Some(address)) => BaseUrl {
+                is_tls: false,
+                host: address.ip().to_string(),
+                port: address.port(),
+                path: "/v1".to_owned(),
+            },
+            (None, None) => connection
+                .provider
+                .base_url()
+                .and_then(resources::base_url)
+                .unwrap_or_else(|| BaseUrl {
+                    is_tls: true,
+                    host: "invalid".to_owned(),
+                    port: 443,
+                    path: String::new(),
+                }),
+        }
+    }
+
+    /// The models of an environment: its own, and the global ones that are granted to it.
+    fn models(
+        &self,
+        resources: &Resources,
+        environment: &resources::Environment,
+        path: Path<'_>,
+        (own, global): (&HashMap<&str, Arc<Connection>>, &HashMap<&str, Arc<Connection>>),
+    ) -> HashMap<String, ModelParts> {
+        let connection = |name: &str| own.get(name).or_else(|| global.get(name)).map(Arc::clone);
+        let granted = environment
+            .model_grants
+            .iter()
+            .filter(|grant| grant.enabled)
+            .filter_map(|grant| resources.models.iter().find(|model| model.alias == grant.model))
+            .filter_map(|model| {
+                let connection = global.get(model.connection.as_str()).map(Arc::clone)?;
+                Some((model, Path { workspace: "", environment: "" }, connection))
+            });
+        let owned = environment
+            .models
+            .iter()
+            .filter_map(|model| Some((model, path, connection(&model.connection)?)));
+        granted
+            .chain(owned)
+            .filter(|(model, ..)| model.enabled)
+            .map(|(model, path, connection)| {
+                (model.alias.clone(), model_parts(model, path, connection))
+            })
+            .collect()
+    }
+
+    fn deployment(
+        &mut self,
+        deployment: &resources::Deployment,
+        path: Path<'_>,
+        models: &HashMap<String, ModelParts>,
+    ) -> Option<Arc<Deployment>> {
+        let id = DeploymentId::of_path(&path.of("deployment", &deployment.name));
+        let mut kind = None;
+        let mut targets = Vec::with_capacity(deployment.targets.len());
+        for target in &deployment.targets {
+            // A model that is disabled leaves every pool at once.
+            let Some(model) = models.get(&target.model) else { continue };
+            kind.get_or_insert(model.kind);
+            let id = [path.workspace, path.environment, &*deployment.name, &*target.name];
+            targets.push(self.target(
+                TargetParts {
+                    id: TargetId::of_path(&id),
+                    name: &target.name,
+                    weight: if target.enabled { target.weight } else { 0 },
+                    tier: target.tier,
+                    timeouts: target.timeouts,
+                    breaker: deployment.breaker,
+                },
+                model,
+            ));
+        }
+        Some(Arc::new(Deployment {
+            id: Some(id),
+            name: deployment.name.as_str().into(),
+            kind: kind.unwrap_or(ModelKind::Chat),
+            strategy: deployment.strategy.clone(),
+            live: self.deployment_live(id.0, weights(&targets)),
+            targets,
+            failover_on: failover_on(&deployment.failover.on),
+            failover: deployment.failover.clone(),
+            on_disconnect: deployment.on_disconnect,
+            heartbeat: deployment.heartbeat,
+        }))
+    }
+
+    /// A model called by its alias: a deployment of one target with the defaults.
+    fn direct(&mut self, model: &ModelParts, path: Path<'_>) -> Arc<Deployment> {
+        let defaults = resources::Deployment::default();
+        let id = TargetId::of_path(&path.of("model", &model.alias));
+        let target = self.target(
+            TargetParts {
+                id,
+                name: &model.alias,
+                weight: 1,
+                tier: 0,
+                timeouts: defaults.timeouts,
+                breaker: defaults.breaker,
+            },
+            model,
+        );
+        let targets = vec![target];
+        Arc::new(Deployment {
+            id: None,
+            name: Arc::clone(&model.alias),
+            kind: model.kind,
+            strategy: defaults.strategy,
+            live: self.deployment_live(id.0, weights(&targets)),
+            targets,
+            failover_on: failover_on(&defaults.failover.on),
+            failover: defaults.failover,
+            on_disconnect: defaults.on_disconnect,
+            heartbeat: defaults.heartbeat,
+        })
+    }
+
+    fn target(&mut self, parts: TargetParts<'_>, model: &ModelParts) -> Arc<Target> {
+        let live = self.target_live(parts.id, rules(parts.breaker));
+        Arc::new(Target {
+            id: parts.id,
+            name: parts.name.into(),
+            weight: parts.weight,
+            tier: parts.tier,
+            timeouts: parts.timeouts,
+            upstream_model: Arc::clone(&model.upstream_model),
+            price: model.price.clone(),
+            connection: Arc::clone(&model.connection),
+            live,
+            row: Arc::new(RowTarget {
+                target: parts.id,
+                model: model.id,
+                model_alias: Arc::clone(&model.alias),
+                upstream_model: Arc::clone(&model.upstream_model),
+                connection: model.connection.id,
+                connection_name: Arc::clone(&model.connection.name),
+                provider: model.connection.provider.name(),
+            }),
+        })
+    }
+
+    /// Kept over a reload, with what was learnt; only the rules may change.
+    fn target_live(&mut self, id: TargetId, rules: Rules) -> Arc<TargetLive> {
+        let live = match self.previous.targets.get(&id) {
+            Some(kept) => {
+                lock(&kept.breaker).set_rules(rules);
+                Arc::clone(kept)
+            }
+            None => Arc::new(TargetLive::new(Breaker::new(rules))),
+        };
+        self.built.live.targets.insert(id, Arc::clone(&live));
+        live
+    }
+
+    /// The live state of calls that name a connection and an upstream model.
+    fn ad_hoc(&mut self, connection: Arc<Connection>, path: Path<'_>) -> AdHoc {
+        let id = TargetId::of_path(&path.of("ad_hoc", &connection.name));
+        let rules = rules(resources::Deployment::default().breaker);
+        AdHoc {
+            target_live: self.target_live(id, rules),
+            deployment_live: self.deployment_live(id.0, vec![1]),
+            connection,
+        }
+    }
+
+    /// Kept over a reload as long as the weights are the same: the turn goes on where it was.
+    fn deployment_live(&mut self, id: uuid::Uuid, weights: Vec<u32>) -> Arc<DeploymentLive> {
+        let kept = self.previous.deployments.get(&id).filter(|live| live.weights == weights);
+        let live =
+            kept.map_or_else(|| Arc::new(DeploymentLive::new(weights)), Arc::clone);
+        self.built.live.deployments.insert(id, Arc::clone(&live));
+        live
+    }
+
+    fn key(&mut self, key: &resources::VirtualKey, path: Path<'_>, environment: &RowCaller) {
+        let Some(secret) = &key.secret else { return };
+        let id = VirtualKeyId::of_path(&path.of("key", &key.name));
+        let caller = RowCaller {
+            key: Some(id),
+            key_name: Some(key.name.as_str().into()),
+            ..environment.clone()
+        };
+        let record = KeyRecord {
+            id,
+            environment: environment.environment,
+            caller: Arc::new(caller),
+            scopes: key.scopes.clone(),
+            enabled: key.enabled,
+            expires_at_us: key.expires_at_us,
+            metadata_defaults: key
+                .metadata_defaults
+                .iter()
+                .map(|(name, value)| (Box::from(name.as_str()), Box::from(value.as_str())))
+                .collect(),
+        };
+        self.built.keys.insert(key::digest(secret.expose().as_bytes()), Arc::new(record));
+    }
+}
+
+fn weights(targets: &[Arc<Target>]) -> Vec<u32> {
+    targets.iter().map(|target| target.weight).collect()
+}
+
+fn rules(config: BreakerConfig) -> Rules {
+    Rules {
+        consecutive_failures: config.consecutive_failures,
+        error_rate: config.error_rate,
+        cooldown: config.cooldown,
+    }
+}
+
+fn failover_on(on: &resources::FailoverOn) -> FailoverOn {
+    let causes: Vec<Cause> = [
+        (on.connect, Cause::Connect),
+        (on.timeout, Cause::Timeout),
+        (on.reset, Cause::Reset),
+        (on.early_error, Cause::EarlyError),
+    ]
+    .into_iter()
+    .filter_map(|(is_on, cause)| is_on.then_some(cause))
+    .collect();
+    FailoverOn::new(&causes, &on.statuses)
+}
+
+fn model_parts(
+    model: &resources::Model,
+    path: Path<'_>,
+    connection: Arc<Connection>,
+) -> ModelParts {
+    let own = model
+        .price
+        .map(|price| Priced { price, version: Arc::from("user") });
+    let from_catalogue = || {
+        let entry = catalogue::lookup(connection.provider.name(), &model.upstream_model)?;
+        Some(Priced { price: entry.price, version: Arc::from(catalogue::version()) })
+    };
+    ModelParts {
+        id: ModelId::of_path(&path.of("model", &model.alias)),
+        alias: model.alias.as_str().into(),
+        upstream_model: model.upstream_model.as_str().into(),
+        kind: model.kind,
+        price: own.or_else(from_catalogue),
+        connection,
+    }
+}
+
+/// Host and credential as lines of a head.
+fn head_lines(connection: &resources::Connection, url: &BaseUrl) -> HeadLines {
+    let mut lines = BytesMut::new();
+    lines.put_slice(b"host: ");
+    let is_v6 = url.host.contains(':');
+    let host = if is_v6 { format!("[{}]", url.host) } else { url.host.clone() };
+    lines.put_slice(host.as_bytes());
+    if url.port != if url.is_tls { 443 } else { 80 } {
+        lines.put_slice(format!(":{}", url.port).as_bytes());
+    }
+    lines.put_slice(b"\r\n");
+    if let (Auth::ApiKey, Some(credential)) = (connection.auth, &connection.credential) {
+        let name = match connection.provider.credential_header() {
+            CredentialHeader::Bearer => "authorization: Bearer ",
+            CredentialHeader::XApiKey => "x-api-key: ",
+        };
+        lines.put_slice(name.as_bytes());
+        lines.put_slice(credential.expose().as_bytes());
+        lines.put_slice(b"\r\n");
+    }
+    HeadLines(lines.freeze())
+}
+

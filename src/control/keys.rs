@@ -1,0 +1,40 @@
+//! Digest of a virtual key -> its record: read by every request, changed one key at a time.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::control::snapshot::KeyRecord;
+use crate::key::KeyDigest;
+
+/// The map of all keys. Reading takes no lock; changing one key touches no other.
+#[derive(Debug, Default)]
+pub struct Keys {
+    map: papaya::HashMap<KeyDigest, Arc<KeyRecord>>,
+}
+
+impl Keys {
+    pub fn get(&self, digest: &KeyDigest) -> Option<Arc<KeyRecord>> {
+        self.map.pin().get(digest).map(Arc::clone)
+    }
+
+    pub fn insert(&self, digest: KeyDigest, record: Arc<KeyRecord>) {
+        self.map.pin().insert(digest, record);
+    }
+
+    pub fn remove(&self, digest: &KeyDigest) {
+        self.map.pin().remove(digest);
+    }
+
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Removes every key that is not in `keep`.
+    pub fn retain(&self, keep: &HashSet<KeyDigest>) {
+        self.map.pin().retain(|digest, _| keep.contains(digest));
+    }
+}

@@ -1,0 +1,106 @@
+//! What changes with traffic, beside the snapshot: kept by id, so that a reload forgets nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Millis;
+use crate::id::{ConnectionId, TargetId};
+use crate::route::breaker::Breaker;
+use crate::route::ewma::PeakEwma;
+use crate::route::retry_budget::RetryBudget;
+use crate::route::swrr::Swrr;
+
+/// The live state of a deployment. Its id includes the environment's, so none is shared.
+#[derive(Debug)]
+pub struct DeploymentLive {
+    pub weights: Vec<u32>,
+    pub swrr: Mutex<Swrr>,
+    pub retry_budget: Mutex<RetryBudget>,
+}
+
+/// The live state of a target.
+#[derive(Debug)]
+pub struct TargetLive {
+    pub breaker: Mutex<Breaker>,
+    pub latency: Mutex<PeakEwma>,
+    pub in_flight: AtomicU32,
+    pub last_error: Mutex<Option<&'static str>>,
+}
+
+/// The live state of a connection.
+#[derive(Debug, Default)]
+pub struct ConnectionLive {
+    /// Its credential was refused: not used before this time, in [`Millis`].
+    benched_until: AtomicU64,
+    pub benched_total: AtomicU64,
+}
+
+/// Everything live of one snapshot, to be taken over by the next.
+#[derive(Debug, Default)]
+pub struct Live {
+    pub deployments: HashMap<uuid::Uuid, Arc<DeploymentLive>>,
+    pub targets: HashMap<TargetId, Arc<TargetLive>>,
+    pub connections: HashMap<ConnectionId, Arc<ConnectionLive>>,
+}
+
+/// Locks for a few instructions; a panic elsewhere does not end the gateway.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl DeploymentLive ===
+
+impl DeploymentLive {
+    pub fn new(weights: Vec<u32>) -> Self {
+        Self {
+            swrr: Mutex::new(Swrr::new(&weights)),
+            weights,
+            retry_budget: Mutex::new(RetryBudget::new(Millis::now())),
+        }
+    }
+}
+
+// === impl TargetLive ===
+
+impl TargetLive {
+    pub fn new(breaker: Breaker) -> Self {
+        Self {
+            breaker: Mutex::new(breaker),
+            latency: Mutex::new(PeakEwma::default()),
+            in_flight: AtomicU32::new(0),
+            last_error: Mutex::new(None),
+        }
+    }
+
+    /// Counts an attempt until the guard goes away.
+    pub fn enter(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+}
+
+/// One attempt in flight on a target.
+#[derive(Debug)]
+pub struct InFlight(Arc<TargetLive>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl ConnectionLive ===
+
+impl ConnectionLive {
+    pub fn bench(&self, until: Millis) {
+        self.benched_until.fetch_max(until.0, Ordering::Relaxed);
+        self.benched_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// When the bench ends, if it has not yet.
+    pub fn benched_until(&self, now: Millis) -> Option<Millis> {
+        let until = Millis(self.benched_until.load(Ordering::Relaxed));
+        (now < until).then_some(until)
+    }
+}

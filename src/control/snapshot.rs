@@ -1,0 +1,190 @@
+//! The resources as a request reads them.
+//!
+//! A request loads one [`Snapshot`] and works on it to its end, whatever is reloaded meanwhile.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use crate::config::resources::{
+    Allowed, Auth, BaseUrl, Failover, ModelKind, OnDisconnect, Scopes, Strategy, Timeouts,
+};
+use crate::control::live::{ConnectionLive, DeploymentLive, TargetLive};
+use crate::dialect::{Dialects, Endpoint};
+use crate::id::{ConnectionId, DeploymentId, EnvironmentId, TargetId, VirtualKeyId};
+use crate::net::health::Health;
+use crate::net::resolve::Name;
+use crate::price::Price;
+use crate::provider::Provider;
+use crate::route::failure::FailoverOn;
+use crate::telemetry::metrics::ProviderLabel;
+use crate::usage::record::{RowCaller, RowTarget};
+
+/// Everything but the keys.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub environments: HashMap<EnvironmentId, Arc<Environment>>,
+}
+
+/// A stage of a workspace. What a key can see is in here and nowhere else.
+#[derive(Debug)]
+pub struct Environment {
+    pub id: EnvironmentId,
+    /// Slug and id of the workspace and of the environment, as a path may name them.
+    pub workspace_names: [Box<str>; 2],
+    pub environment_names: [Box<str>; 2],
+    pub is_archived: bool,
+    pub deployments: HashMap<Box<str>, Arc<Deployment>>,
+    /// A model that is called directly is a deployment of one target.
+    pub models: HashMap<Box<str>, Arc<Deployment>>,
+    /// For `connection/upstream-model`.
+    pub ad_hoc: HashMap<Box<str>, AdHoc>,
+    /// One target for each connection that a request of this environment can come to.
+    pub reachable: HashMap<ConnectionId, Arc<Target>>,
+}
+
+/// What a call of `connection/upstream-model` is made of.
+#[derive(Debug)]
+pub struct AdHoc {
+    pub connection: Arc<Connection>,
+    pub deployment_live: Arc<DeploymentLive>,
+    pub target_live: Arc<TargetLive>,
+}
+
+/// What a client names in `model`.
+#[derive(Debug)]
+pub struct Deployment {
+    /// `None` for a model that is called directly.
+    pub id: Option<DeploymentId>,
+    pub name: Arc<str>,
+    pub kind: ModelKind,
+    pub strategy: Strategy,
+    pub targets: Vec<Arc<Target>>,
+    pub failover: Failover,
+    /// `failover.on` as the table of failures reads it.
+    pub failover_on: FailoverOn,
+    pub on_disconnect: OnDisconnect,
+    pub heartbeat: Option<Duration>,
+    pub live: Arc<DeploymentLive>,
+}
+
+/// One member of a deployment.
+#[derive(Debug)]
+pub struct Target {
+    pub id: TargetId,
+    pub name: Arc<str>,
+    /// 0 when the target is disabled, too.
+    pub weight: u32,
+    pub tier: u16,
+    pub timeouts: Timeouts,
+    pub upstream_model: Arc<str>,
+    pub price: Option<Priced>,
+    pub connection: Arc<Connection>,
+    pub live: Arc<TargetLive>,
+    pub row: Arc<RowTarget>,
+}
+
+/// A price and where it is from.
+#[derive(Debug, Clone)]
+pub struct Priced {
+    pub price: Price,
+    pub version: Arc<str>,
+}
+
+/// An account at a provider.
+#[derive(Debug)]
+pub struct Connection {
+    pub id: ConnectionId,
+    pub name: Arc<str>,
+    pub provider: Provider,
+    pub provider_label: ProviderLabel,
+    pub dialects: Dialects,
+    pub auth: Auth,
+    pub base_url: BaseUrl,
+    /// The lines of the head that are the same for every request: host and credential.
+    pub head: HeadLines,
+    pub upstream_name: Arc<Name>,
+    pub health: Option<Arc<Health>>,
+    pub live: Arc<ConnectionLive>,
+    /// One peer per address, made when the address is first used.
+    pub peers: ArcSwap<Vec<(SocketAddr, crate::net::peer::UpstreamPeer)>>,
+}
+
+/// Header lines that hold a credential, hence no `Debug` of them.
+#[derive(Clone)]
+pub struct HeadLines(pub Bytes);
+
+/// A virtual key.
+#[derive(Debug)]
+pub struct KeyRecord {
+    pub id: VirtualKeyId,
+    pub environment: EnvironmentId,
+    pub caller: Arc<RowCaller>,
+    pub scopes: Scopes,
+    pub enabled: bool,
+    /// Microseconds since 1970 UTC.
+    pub expires_at_us: Option<i64>,
+    /// Sorted by key.
+    pub metadata_defaults: Vec<(Box<str>, Box<str>)>,
+}
+
+impl std::fmt::Debug for HeadLines {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("[REDACTED]")
+    }
+}
+
+impl Environment {
+    /// Whether a path that says `workspace/environment`, by slug or id, means this one.
+    pub fn is_named(&self, workspace: &str, environment: &str) -> bool {
+        self.workspace_names.iter().any(|name| **name == *workspace)
+            && self.environment_names.iter().any(|name| **name == *environment)
+    }
+
+    /// What `model` means for a key: a deployment, else a model. `None` when there is none, or the
+    /// key may not use it: the two must look the same.
+    pub fn resolve(&self, model: &str, scopes: &Scopes) -> Option<&Arc<Deployment>> {
+        if let Some(deployment) = self.deployments.get(model) {
+            return allows(&scopes.deployments, model).then_some(deployment);
+        }
+        self.models.get(model).filter(|_| allows(&scopes.models, model))
+    }
+
+    /// Every name that a key may call, sorted.
+    pub fn visible(&self, scopes: &Scopes) -> Vec<&Arc<Deployment>> {
+        let models = self
+            .models
+            .iter()
+            .filter(|(name, _)| !self.deployments.contains_key(*name))
+            .filter(|(name, _)| allows(&scopes.models, name));
+        let deployments =
+            self.deployments.iter().filter(|(name, _)| allows(&scopes.deployments, name));
+        let mut visible: Vec<_> =
+            deployments.chain(models).map(|(_, deployment)| deployment).collect();
+        visible.sort_by(|left, right| left.name.cmp(&right.name));
+        visible
+    }
+}
+
+/// As [`Allowed::allows`], without a `String` to compare with.
+fn allows(allowed: &Allowed<String>, name: &str) -> bool {
+    match allowed {
+        Allowed::All => true,
+        Allowed::Only(names) => names.iter().any(|allowed| allowed == name),
+    }
+}
+
+impl KeyRecord {
+    pub fn allows_endpoint(&self, endpoint: Endpoint) -> bool {
+        // What lists the models a key may use needs no scope of its own.
+        endpoint == Endpoint::Models || self.scopes.endpoints.allows(&endpoint)
+    }
+
+    pub fn is_expired(&self, unix_micros: i64) -> bool {
+        self.expires_at_us.is_some_and(|expires_at| expires_at <= unix_micros)
+    }
+}

@@ -1,0 +1,332 @@
+//! One try on one target: connect, send, wait for the head, and hold back what could still be taken
+//! back.
+//!
+//! Of an event stream everything up to the first content is held, so that an early error can fail
+//! over. Of a short JSON answer all is held, so that a client never sees half of one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, header};
+use pingora_error::{BError, ErrorType};
+use pingora_timeout::timeout;
+
+use crate::clock::Millis;
+use crate::config::resources::Auth;
+use crate::control::live::lock;
+use crate::control::snapshot::Target;
+use crate::json::Spliced;
+use crate::proxy::forward::{LastAnswer, Request, Turn};
+use crate::proxy::relay::Body;
+use crate::proxy::serve::Gateway;
+use crate::proxy::stored::passthrough_line;
+use crate::proxy::upstream::{self, Link, Sent};
+use crate::route::failure::{Failure, Next, Stage, judge};
+use crate::route::retry_after::parse_retry_after;
+use crate::usage::record::AttemptRow;
+use crate::usage::tap::{End, Opening};
+
+/// Of a failed attempt's answer, this much is kept for the client.
+const LAST_ANSWER_BYTES_MAX: usize = 64 * 1024;
+const LAST_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+/// A JSON answer up to this size is complete before any of it goes to the client.
+const WHOLE_BYTES_MAX: usize = 256 * 1024;
+/// What is held of a stream until its first content.
+const HELD_FRAMES_MAX: u64 = 64;
+const HELD_BYTES_MAX: usize = 256 * 1024;
+
+/// One attempt, about to be made.
+pub struct Try<'a> {
+    pub gateway: &'a Gateway,
+    pub request: &'a Request<'a>,
+    pub target: &'a Arc<Target>,
+    pub began: Instant,
+    /// Microseconds after the request began.
+    pub started_us: u64,
+}
+
+/// An answer that counts. Its beginning may have been read already.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Body,
+    pub target: Arc<Target>,
+    pub turn: Turn,
+    pub row: AttemptRow,
+    /// When the attempt began.
+    pub began: Instant,
+}
+
+/// An attempt that did not count. Nothing of it has reached the client.
+#[derive(Debug)]
+pub struct Failed {
+    pub failure: Failure,
+    pub turn: Turn,
+    pub answer: Option<LastAnswer>,
+    pub row: AttemptRow,
+}
+
+/// Why there is no answer to hold.
+struct NoAnswer {
+    failure: Failure,
+    answer: Option<LastAnswer>,
+}
+
+impl From<Failure> for NoAnswer {
+    fn from(failure: Failure) -> Self {
+        Self { failure, answer: None }
+    }
+}
+
+/// Makes one attempt.
+pub async fn attempt(one: &Try<'_>, turn: Turn) -> Result<Box<Answer>, Box<Failed>> {
+    let mut row = one.row();
+    match one.answer(&mut row).await {
+        Ok((status, headers, body)) => {
+            row.total_us = one.elapsed_us();
+            let latency = one.began.elapsed();
+            lock(&one.target.live.latency).observe(Millis::now(), latency);
+            let target = Arc::clone(one.target);
+            let began = one.began;
+            Ok(Box::new(Answer { status, headers, body, target, turn, row, began }))
+        }
+        Err(NoAnswer { failure, answer }) => {
+            row.total_us = one.elapsed_us();
+            Err(Box::new(Failed { failure, turn, answer, row }))
+        }
+    }
+}
+
+impl Try<'_> {
+    fn row(&self) -> AttemptRow {
+        AttemptRow {
+            target: self.target.id,
+            connection: self.target.connection.id,
+            connection_name: Arc::clone(&self.target.connection.name),
+            model: Arc::clone(&self.target.row.model_alias),
+            status: None,
+            error_class: None,
+            is_maybe_billed: false,
+            started_us: self.started_us,
+            headers_us: None,
+            first_token_us: None,
+            total_us: 0,
+        }
+    }
+
+    fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// `limit`, but not past the deadline of the request; and which of the two it is.
+    fn within(&self, limit: Duration, failure: Failure) -> (Duration, Failure) {
+        let left = self.request.deadline.saturating_duration_since(Instant::now());
+        if left < limit { (left, Failure::TotalTimeout) } else { (limit, failure) }
+    }
+
+    /// Sends the request and reads until it is clear that the answer counts.
+    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Body), NoAnswer> {
+        let outgoing = self.request.call.outgoing(&self.target.upstream_model);
+        let mut sent = self.send(&outgoing.body).await?;
+        row.headers_us = Some(self.elapsed_us());
+        let (status, headers) = sent
+            .head()
+            .map(|head| (head.status.as_u16(), head.headers.clone()))
+            .ok_or(Failure::MalformedHead)?;
+        row.status = Some(status);
+        if !(200..300).contains(&status) {
+            return self.refused(status, headers, sent).await;
+        }
+        let mut body = Body::new(self.request, &headers, sent, outgoing.has_usage_chunk)?;
+        if body.is_events() {
+            self.hold_events(&mut body).await?;
+        } else if body.is_json() {
+            self.hold_whole(&mut body).await?;
+        }
+        row.first_token_us = Some(self.elapsed_us());
+        Ok((status, headers, body))
+    }
+
+    /// Sends on a pooled connection if there is one. The upstream may have closed it in the same
+    /// moment: then the request is sent once more, on a new one.
+    async fn send(&self, body: &Spliced) -> Result<Sent, Failure> {
+        let head = self.head(body.len());
+        let mut is_new_wanted = false;
+        loop {
+            let (time, failure) =
+                self.within(self.target.timeouts.connect, Failure::ConnectTimeout);
+            let connector = &self.gateway.connector;
+            let connection = &self.target.connection;
+            let opened = upstream::connect(connector, connection, is_new_wanted, time).await;
+            let link = opened.map_err(|error| match error {
+                Failure::ConnectTimeout => failure,
+                error => error,
+            })?;
+            let is_reused = link.is_reused;
+            match self.exchange(link, head.clone(), body).await {
+                Err((_, IsStale(true))) if is_reused => is_new_wanted = true,
+                Err((failure, _)) => return Err(failure),
+                Ok(sent) => return Ok(sent),
+            }
+        }
+    }
+
+    /// One request and the head of its answer, under the timeout for heads.
+    async fn exchange(
+        &self,
+        link: Link,
+        head: BytesMut,
+        body: &Spliced,
+    ) -> Result<Sent, (Failure, IsStale)> {
+        let (time, failure) = self.within(self.target.timeouts.headers, Failure::HeadersTimeout);
+        let exchanged = async {
+            let (mut sent, written) = link.send(head, body).await;
+            // An upstream may answer, and close, before it has read everything.
+            let read = sent.read_head().await;
+            read.map(|()| sent).map_err(|error| match written {
+                Err(_) => (Failure::Unsent, IsStale(true)),
+                Ok(()) => broken_head(&error),
+            })
+        };
+        timeout(time, exchanged).await.unwrap_or(Err((failure, IsStale(false))))
+    }
+
+    /// The head of the request, built from nothing.
+    fn head(&self, body_bytes: usize) -> BytesMut {
+        let connection = &*self.target.connection;
+        let forwarded = &self.request.forwarded;
+        let mut head = BytesMut::with_capacity(256 + forwarded.len() + connection.head.0.len());
+        head.put_slice(b"POST ");
+        head.put_slice(connection.base_url.path.as_bytes());
+        head.put_u8(b'/');
+        head.put_slice(self.request.call.endpoint.name().as_bytes());
+        head.put_slice(if self.request.is_beta { b"?beta=true HTTP/1.1\r\n" } else { b" HTTP/1.1\r\n" });
+        head.put_slice(&connection.head.0);
+        passthrough_line(connection, self.request.passthrough, &mut head);
+        head.put_slice(forwarded);
+        head.put_slice(b"content-length: ");
+        head.put_slice(body_bytes.to_string().as_bytes());
+        head.put_slice(b"\r\n\r\n");
+        head
+    }
+
+    /// An answer other than 2xx: passed on when it is about the caller's own request, else a failure.
+    async fn refused(
+        &self,
+        status: u16,
+        headers: HeaderMap,
+        mut sent: Sent,
+    ) -> Result<(u16, HeaderMap, Body), NoAnswer> {
+        let retry_after = self.retry_after(&headers);
+        let failure = Failure::Status { status, retry_after };
+        let verdict = judge(&failure, Stage::Held, self.request.failover_on);
+        // Under the caller's own key at the provider a refusal is the caller's.
+        let is_callers_own = self.target.connection.auth == Auth::Passthrough
+            && matches!(status, 401..=403);
+        if verdict.next == Next::PassOn || is_callers_own {
+            let body = Body::opaque(self.request, &headers, sent)?;
+            return Ok((status, headers, body));
+        }
+        let is_showable = (400..600).contains(&status);
+        let read = timeout(LAST_ANSWER_TIME_MAX, read_short(&mut sent));
+        let answer = match read.await {
+            Ok(Some(body)) if is_showable => {
+                sent.release(&self.gateway.connector).await;
+                Some(LastAnswer { status, headers, body })
+            }
+            _ => None,
+        };
+        Err(NoAnswer { failure, answer })
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let now_unix_s = self.gateway.clock.unix_micros() / 1_000_000;
+        parse_retry_after(text("retry-after"), text("retry-after-ms"), now_unix_s)
+    }
+
+    /// Reads a stream until its first content, or until an error says that there will be none.
+    async fn hold_events(&self, body: &mut Body) -> Result<(), NoAnswer> {
+        let (time, failure) =
+            self.within(self.target.timeouts.first_token, Failure::FirstTokenTimeout);
+        let held = async {
+            loop {
+                match body.opening() {
+                    Opening::Content => return Ok(()),
+                    Opening::Error => return self.early_error(body.end()),
+                    Opening::Preamble if body.is_done() => return body.check_end(),
+                    Opening::Preamble => {}
+                }
+                if HELD_FRAMES_MAX <= body.n_events() || HELD_BYTES_MAX <= body.held_bytes() {
+                    return Ok(());
+                }
+                body.read().await?;
+            }
+        };
+        match timeout(time, held).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => Err(failure.into()),
+            Err(_elapsed) => Err(failure.into()),
+        }
+    }
+
+    /// An error before any content. What is the caller's own fault is passed on as it came.
+    fn early_error(&self, end: Option<&End>) -> Result<(), Failure> {
+        let status = match end {
+            Some(End::Error(error)) => error.status,
+            _ => None,
+        };
+        let failure = Failure::EarlyError { status, retry_after: None };
+        match judge(&failure, Stage::Held, self.request.failover_on).next {
+            Next::PassOn => Ok(()),
+            Next::FailOver | Next::GiveUp => Err(failure),
+        }
+    }
+
+    /// Reads a JSON answer to its end, unless it is a long one.
+    async fn hold_whole(&self, body: &mut Body) -> Result<(), NoAnswer> {
+        let mut limit = (self.target.timeouts.first_token, Failure::FirstTokenTimeout);
+        while body.held_bytes() < WHOLE_BYTES_MAX {
+            let (time, failure) = self.within(limit.0, limit.1);
+            timeout(time, body.read()).await.map_err(|_elapsed| failure)??;
+            if body.is_done() {
+                return body.check_whole().map_err(NoAnswer::from);
+            }
+            limit = (self.target.timeouts.idle, Failure::IdleTimeout);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a pooled connection was closed by the upstream before the request reached it.
+struct IsStale(bool);
+
+fn broken_head(error: &BError) -> (Failure, IsStale) {
+    match error.etype() {
+        ErrorType::ConnectionClosed | ErrorType::ReadError => (Failure::Reset, IsStale(true)),
+        ErrorType::ReadTimedout => (Failure::HeadersTimeout, IsStale(false)),
+        _ => (Failure::MalformedHead, IsStale(false)),
+    }
+}
+
+/// A short body, or `None` when it breaks; what is over the bound is left away.
+async fn read_short(sent: &mut Sent) -> Option<Bytes> {
+    let mut body = BytesMut::new();
+    while let Ok(part) = sent.read().await {
+        let Some(part) = part else { return Some(body.freeze()) };
+        if LAST_ANSWER_BYTES_MAX < body.len() + part.len() {
+            return None;
+        }
+        body.extend_from_slice(&part);
+    }
+    None
+}
+
+/// Whether a header says JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.len() >= 16 && value.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"))
+    })
+}

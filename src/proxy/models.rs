@@ -1,0 +1,43 @@
+//! `GET /v1/models`: what a key may call, in `OpenAI`'s shape or Anthropic's.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::control::snapshot::Deployment;
+use crate::dialect::Envelope;
+
+/// All of them, sorted by name. The list is short and comes as one page.
+pub fn list(visible: &[&Arc<Deployment>], envelope: Envelope) -> Value {
+    let data: Vec<Value> = visible.iter().map(|deployment| entry(deployment, envelope)).collect();
+    match envelope {
+        Envelope::OpenAi => json!({"object": "list", "data": data}),
+        Envelope::Anthropic => json!({
+            "data": data,
+            "has_more": false,
+            "first_id": visible.first().map(|deployment| &*deployment.name),
+            "last_id": visible.last().map(|deployment| &*deployment.name),
+        }),
+    }
+}
+
+/// One of them by name; `None` for what the key may not see, too.
+pub fn one(visible: &[&Arc<Deployment>], id: &str, envelope: Envelope) -> Option<Value> {
+    visible
+        .iter()
+        .find(|deployment| *deployment.name == *id)
+        .map(|deployment| entry(deployment, envelope))
+}
+
+/// Names have no time of making here; both shapes want one.
+fn entry(deployment: &Deployment, envelope: Envelope) -> Value {
+    let id = &*deployment.name;
+    match envelope {
+        Envelope::OpenAi => json!({
+            "id": id, "object": "model", "created": 0, "owned_by": "sluice",
+        }),
+        Envelope::Anthropic => json!({
+            "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z",
+        }),
+    }
+}

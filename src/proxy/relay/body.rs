@@ -1,0 +1,379 @@
+//! The body of an answer between the upstream and the client.
+//!
+//! What is read goes through the tap, which changes nothing, and lies ready until it is taken. Of an
+//! event stream only whole events become ready.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
+use pingora_core::connectors::TransportConnector;
+use pingora_error::BError;
+use std::sync::Arc;
+
+use crate::dialect::Dialect;
+use crate::proxy::attempt::is_json;
+use crate::proxy::forward::Request;
+use crate::proxy::upstream::Sent;
+use crate::route::failure::Failure;
+use crate::sse::UsageStripper;
+use crate::usage::inflate::{Encoding, Inflater};
+use crate::usage::tap::{End, Observed, Opening, Tap, TapMode};
+
+/// An event of which more than this has come passes before its end: what is larger is an image or
+/// the like, and not worth its weight in memory.
+const TAIL_BYTES_MAX: usize = 64 * 1024;
+
+/// The content encodings that a client takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    is_any: bool,
+    gzip: bool,
+    deflate: bool,
+    brotli_zstd: (bool, bool),
+}
+
+/// The form of an answer's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Events,
+    Json,
+    /// Audio and other things that are passed on unread.
+    Opaque,
+}
+
+/// A body on its way.
+pub struct Body {
+    sent: Sent,
+    form: Form,
+    tap: Option<Tap>,
+    /// There for a client that does not take the provider's encoding.
+    inflater: Option<Inflater>,
+    stripper: Option<UsageStripper>,
+    is_encoded: bool,
+    dialect: Dialect,
+    ready: Vec<Bytes>,
+    ready_bytes: usize,
+    passed_bytes: u64,
+    /// The beginning of an event whose end has not come.
+    tail: BytesMut,
+    is_ended: bool,
+    /// What the tap saw, once it is known to be all.
+    observed: Option<Observed>,
+}
+
+impl Accepted {
+    pub fn of(accept_encoding: Option<&HeaderValue>) -> Self {
+        let mut accepted = Self::default();
+        let text = accept_encoding.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        for item in text.split(',') {
+            let mut parts = item.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let is_refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00"));
+            match name {
+                _ if is_refused => {}
+                "gzip" | "x-gzip" => accepted.gzip = true,
+                "deflate" => accepted.deflate = true,
+                "br" => accepted.brotli_zstd.0 = true,
+                "zstd" => accepted.brotli_zstd.1 = true,
+                "*" => accepted.is_any = true,
+                _ => {}
+            }
+        }
+        accepted
+    }
+
+    fn takes(self, encoding: Encoding) -> bool {
+        self.is_any
+            || match encoding {
+                Encoding::Identity => true,
+                Encoding::Gzip => self.gzip,
+                Encoding::Deflate => self.deflate,
+                Encoding::Brotli => self.brotli_zstd.0,
+                Encoding::Zstd => self.brotli_zstd.1,
+            }
+    }
+}
+
+impl Body {
+    /// The body of an answer that counts.
+    pub fn new(
+        request: &Request<'_>,
+        headers: &HeaderMap,
+        sent: Sent,
+        has_usage_chunk: bool,
+    ) -> Result<Self, Failure> {
+        let form = if is_event_stream(headers) {
+            Form::Events
+        } else if is_json(headers) {
+            Form::Json
+        } else {
+            Form::Opaque
+        };
+        let mut body = Self::with_form(request, headers, sent, form)?;
+        if form == Form::Events && has_usage_chunk {
+            body.stripper = Some(UsageStripper::new());
+        }
+        Ok(body)
+    }
+
+    /// The body of an answer that is passed on for what it says: an error of the caller's own.
+    pub fn opaque(
+        request: &Request<'_>,
+        headers: &HeaderMap,
+        sent: Sent,
+    ) -> Result<Self, Failure> {
+        Self::with_form(request, headers, sent, Form::Opaque)
+    }
+
+    fn with_form(
+        request: &Request<'_>,
+        headers: &HeaderMap,
+        sent: Sent,
+        form: Form,
+    ) -> Result<Self, Failure> {
+        let dialect = request.call.endpoint.dialect();
+        let name = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
+        let encoding = name.map_or(Some(Encoding::Identity), Encoding::from_header);
+        let is_encoded = encoding != Some(Encoding::Identity);
+        let must_decode = match encoding {
+            Some(encoding) => {
+                is_encoded && (form == Form::Events || !request.accepts.takes(encoding))
+            }
+            // Asked for by the client, or not to be read by anybody.
+            None if request.accepts.is_any => false,
+            None => return Err(Failure::BadBody),
+        };
+        let inflater = match encoding.filter(|_| must_decode) {
+            Some(encoding) => Some(Inflater::new(encoding).ok_or(Failure::BadBody)?),
+            None => None,
+        };
+        let mode = if form == Form::Events { TapMode::Events } else { TapMode::Json };
+        let tap = match form {
+            Form::Opaque => None,
+            Form::Events | Form::Json if is_encoded && !must_decode => {
+                Tap::encoded(dialect, mode, name.unwrap_or_default())
+            }
+            Form::Events | Form::Json => Some(Tap::new(dialect, mode)),
+        };
+        Ok(Self {
+            sent,
+            form,
+            tap,
+            inflater,
+            stripper: None,
+            is_encoded: is_encoded && !must_decode,
+            dialect,
+            ready: Vec::new(),
+            ready_bytes: 0,
+            passed_bytes: 0,
+            tail: BytesMut::new(),
+            is_ended: false,
+            observed: None,
+        })
+    }
+
+    pub fn is_events(&self) -> bool {
+        self.form == Form::Events
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.form == Form::Json
+    }
+
+    /// Whether the client gets it without the provider's encoding.
+    pub fn is_decoded(&self) -> bool {
+        self.inflater.is_some()
+    }
+
+    /// Whether nothing more will become ready.
+    pub fn is_done(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Events so far.
+    pub fn n_events(&self) -> u64 {
+        self.tap.as_ref().map_or(0, Tap::n_events)
+    }
+
+    /// Whether an event of our own can be put in after what is ready.
+    pub fn is_at_boundary(&self) -> bool {
+        // The beginning of an event is kept back, unless it is a large one.
+        !self.tail.is_empty() || self.tap.as_ref().is_some_and(Tap::is_at_boundary)
+    }
+
+    pub fn opening(&self) -> Opening {
+        self.tap.as_ref().map_or(Opening::Content, Tap::opening)
+    }
+
+    pub fn end(&self) -> Option<&End> {
+        self.tap.as_ref().map(Tap::end)
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.ready_bytes + self.tail.len()
+    }
+
+    pub fn passed_bytes(&self) -> u64 {
+        self.passed_bytes
+    }
+
+    /// The length to announce, if it is known.
+    pub fn length(&self, headers: &HeaderMap) -> Option<usize> {
+        if self.form == Form::Events || self.inflater.is_some() && !self.is_ended {
+            return None;
+        }
+        if self.is_ended {
+            return Some(self.ready_bytes);
+        }
+        headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
+    /// What can go to the client.
+    pub fn take_ready(&mut self) -> Vec<Bytes> {
+        self.passed_bytes += self.ready_bytes as u64;
+        self.ready_bytes = 0;
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Reads the next part, or learns that there is none.
+    pub async fn read(&mut self) -> Result<(), Failure> {
+        let Some(part) = self.sent.read().await.map_err(|error| failure(&error))? else {
+            return self.finish_decoding();
+        };
+        if let Some(mut inflater) = self.inflater.take() {
+            let mut plain = BytesMut::new();
+            let inflated = inflater.push(&part, |bytes| plain.extend_from_slice(bytes));
+            self.inflater = Some(inflater);
+            inflated.map_err(|_| Failure::BadBody)?;
+            self.push(plain.freeze());
+        } else {
+            self.push(part);
+        }
+        if self.sent.is_done() { self.finish_decoding() } else { Ok(()) }
+    }
+
+    /// The upstream has no more: what the decoder still has is the end.
+    fn finish_decoding(&mut self) -> Result<(), Failure> {
+        if let Some(mut inflater) = self.inflater.take() {
+            let mut plain = BytesMut::new();
+            let finished = inflater.finish(|bytes| plain.extend_from_slice(bytes));
+            self.inflater = Some(inflater);
+            finished.map_err(|_| Failure::BadBody)?;
+            self.push(plain.freeze());
+        }
+        if !self.tail.is_empty() {
+            // Without the blank line at its end most clients take it for an event all the same.
+            let tail = self.tail.split().freeze();
+            self.make_ready(tail);
+        }
+        self.is_ended = true;
+        Ok(())
+    }
+
+    fn push(&mut self, part: Bytes) {
+        if part.is_empty() {
+            return;
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.push(&part);
+        }
+        if self.form != Form::Events {
+            return self.make_ready(part);
+        }
+        let boundary = self.tap.as_ref().and_then(Tap::last_boundary);
+        match boundary {
+            Some(end) if end == part.len() && self.tail.is_empty() => self.make_ready(part),
+            Some(end) => {
+                let rest = part.slice(end..);
+                let whole = part.slice(..end);
+                if self.tail.is_empty() {
+                    self.make_ready(whole);
+                } else {
+                    self.tail.extend_from_slice(&whole);
+                    let whole = self.tail.split().freeze();
+                    self.make_ready(whole);
+                }
+                self.tail.extend_from_slice(&rest);
+            }
+            None if TAIL_BYTES_MAX < self.tail.len() + part.len() => {
+                let tail = self.tail.split().freeze();
+                self.make_ready(tail);
+                self.make_ready(part);
+            }
+            None => self.tail.extend_from_slice(&part),
+        }
+    }
+
+    fn make_ready(&mut self, part: Bytes) {
+        let Self { stripper, ready, ready_bytes, .. } = self;
+        let mut put = |part: Bytes| {
+            *ready_bytes += part.len();
+            if !part.is_empty() {
+                ready.push(part);
+            }
+        };
+        match stripper {
+            Some(stripper) => stripper.push(&part, put),
+            None => put(part),
+        }
+    }
+
+    /// A stream that ends without its dialect's last event is cut off, however politely.
+    pub fn check_end(&mut self) -> Result<(), Failure> {
+        if self.form != Form::Events {
+            return Ok(());
+        }
+        let observed = self.observe();
+        match observed.map(|observed| &observed.end) {
+            Some(End::Open) if has_last_event(self.dialect) => Err(Failure::Reset),
+            _ => Ok(()),
+        }
+    }
+
+    /// An answer that is all here: JSON that can be read, unless it is compressed.
+    pub fn check_whole(&mut self) -> Result<(), Failure> {
+        let is_encoded = self.is_encoded;
+        match self.observe() {
+            Some(observed) if observed.end != End::Proper && !is_encoded => Err(Failure::BadBody),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the tap.
+    fn observe(&mut self) -> Option<&Observed> {
+        if let Some(tap) = self.tap.take() {
+            self.observed = Some(tap.finish());
+        }
+        self.observed.as_ref()
+    }
+
+    /// Gives a clean connection back and says what the tap saw.
+    pub async fn finish(mut self, is_clean: bool, connector: &Arc<TransportConnector>) -> Observed {
+        self.observe();
+        let dialect = self.dialect;
+        let observed = self.observed.take();
+        if is_clean {
+            self.sent.release(connector).await;
+        }
+        observed.unwrap_or_else(|| Tap::new(dialect, TapMode::Json).finish())
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const KIND: &[u8] = b"text/event-stream";
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..KIND.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
+    })
+}
+
+/// Whether a stream of `dialect` says that it is over.
+const fn has_last_event(dialect: Dialect) -> bool {
+    matches!(
+        dialect,
+        Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages
+    )
+}
+
+fn failure(error: &BError) -> Failure {
+    tracing::debug!(%error, "the upstream's answer broke");
+    Failure::Reset
+}

@@ -1,0 +1,378 @@
+//! The answer on its way to the client, read by read, through the tap.
+//!
+//! Bytes pass as they came. An event stream passes in whole events, flushed per read, so that an
+//! event of our own can follow at any time; a stream that breaks gets the dialect's error event and
+//! is then cut, never ended cleanly: clients take a clean end for success.
+
+mod body;
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header;
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::{BError, ErrorType};
+use tokio::time::sleep_until;
+
+pub use self::body::{Accepted, Body};
+use crate::config::resources::{OnDisconnect, Timeouts};
+use crate::dialect::Dialect;
+use crate::proxy::attempt::Answer;
+use crate::proxy::call::Call;
+use crate::proxy::forward::result_of;
+use crate::proxy::record::Ending;
+use crate::proxy::respond::{self, Length, Origin};
+use crate::proxy::select::Selected;
+use crate::proxy::serve::{Gateway, RequestCtx, left};
+use crate::route::failure::{Failure, Stage, judge};
+use crate::sse::{OwnError, error_event};
+use crate::telemetry::metrics::AttemptResult;
+use crate::usage::record::Outcome;
+use crate::usage::tap::{End, Observed};
+
+/// A comment: clients skip it, and connections that it passes through stay awake.
+const HEARTBEAT: &[u8] = b": keep-alive\n\n";
+/// An answer that the client no longer reads is read on for this long at most.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// What an answer answers.
+pub struct Source<'a> {
+    pub selected: &'a Selected,
+    pub call: &'a Call,
+    pub deadline: Instant,
+}
+
+/// An answer has been passed on, as far as it went.
+#[derive(Debug)]
+pub struct Relayed {
+    pub ending: Ending,
+    /// False when the client must not take what it got for the whole answer.
+    pub is_whole: bool,
+}
+
+/// Why an answer went no further.
+#[derive(Debug)]
+enum Broken {
+    Upstream(Failure),
+    Client(BError),
+}
+
+/// When to look up from waiting for the upstream.
+struct Pace {
+    heartbeat: Option<Duration>,
+    idle: Duration,
+    deadline: Instant,
+    last_progress: Instant,
+    last_write: Instant,
+}
+
+enum Due {
+    Nothing,
+    Heartbeat,
+    Failed(Failure),
+}
+
+impl Gateway {
+    /// Passes `answer` on to the client and says how that ended.
+    pub async fn relay(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+        mut answer: Answer,
+        source: &Source<'_>,
+    ) -> Relayed {
+        let passed = match self.begin(client, ctx, &mut answer, source).await {
+            Ok(()) => self.pass(client, ctx, &mut answer, source).await,
+            Err(error) => Err(Broken::Client(error)),
+        };
+        let request_id = ctx.request_id.as_hyphenated().to_string();
+        let is_whole = passed.is_ok();
+        if let Err(Broken::Upstream(failure)) = &passed {
+            self.say_broken(client, &answer, source, (failure, &request_id)).await;
+        }
+        let is_drained = matches!(passed, Err(Broken::Client(_)))
+            && source.selected.deployment.on_disconnect == OnDisconnect::Drain
+            && answer.body.is_events();
+        if is_drained && let Some(_permit) = self.drain_permit() {
+            self.drain(&mut answer, source).await;
+        }
+        let ending = self.settle_answer(ctx, answer, (&passed, source)).await;
+        Relayed { ending, is_whole }
+    }
+
+    /// The head, and what has been held back.
+    async fn begin(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+        answer: &mut Answer,
+        source: &Source<'_>,
+    ) -> Result<(), BError> {
+        let recorder = ctx.recorder.as_mut();
+        let attempts = recorder.map_or(1, |recorder| recorder.n_attempts() + 1);
+        let origin = Origin {
+            envelope: ctx.envelope,
+            request_id: ctx.request_id,
+            deployment: &source.selected.deployment,
+            target: &answer.target,
+            attempts,
+        };
+        let length = match answer.body.length(&answer.headers) {
+            Some(length) => Length::Known(length),
+            None => Length::Unknown,
+        };
+        let version = client.req_header().version;
+        let mut head =
+            respond::answer_head(answer.status, &answer.headers, &origin, (length, version))?;
+        if answer.body.is_decoded() {
+            head.remove_header(&header::CONTENT_ENCODING);
+        }
+        if self.limits.server_timing {
+            let millis = ctx.began.elapsed().as_secs_f64() * 1e3;
+            head.insert_header("server-timing", format!("gateway;dur={millis:.3}"))?;
+        }
+        client.write_response_header(Box::new(head)).await
+    }
+
+    /// Part after part, until the upstream has no more.
+    async fn pass(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+        answer: &mut Answer,
+        source: &Source<'_>,
+    ) -> Result<(), Broken> {
+        let mut pace = Pace::new(source, answer.target.timeouts, answer.body.is_events());
+        loop {
+            let is_done = answer.body.is_done();
+            let waiting = Instant::now();
+            for part in answer.body.take_ready() {
+                client.write_response_body(part, false).await.map_err(Broken::Client)?;
+                pace.last_write = waiting;
+            }
+            if is_done {
+                answer.body.check_end().map_err(Broken::Upstream)?;
+                client.write_response_body(Bytes::new(), true).await.map_err(Broken::Client)?;
+                return Ok(());
+            }
+            let more = next_part(client, &mut answer.body, &mut pace).await;
+            if let Some(recorder) = &mut ctx.recorder {
+                recorder.waited(waiting.elapsed());
+            }
+            more?;
+        }
+    }
+
+    /// The dialect's own error event, unless the provider has just sent one.
+    async fn say_broken(
+        &self,
+        client: &mut ServerSession,
+        answer: &Answer,
+        source: &Source<'_>,
+        (failure, request_id): (&Failure, &str),
+    ) {
+        if !answer.body.is_events() || matches!(answer.body.end(), Some(End::Error(_))) {
+            return;
+        }
+        let dialect = source.call.endpoint.dialect();
+        let verdict = judge(failure, Stage::Committed, &source.selected.deployment.failover_on);
+        let (code, message) = match verdict.client_status {
+            504 => ("upstream_timeout", "the provider stopped answering in mid-stream"),
+            _ => ("upstream_error", "the provider's stream broke off"),
+        };
+        let event = error_event(dialect, &OwnError {
+            kind: if dialect == Dialect::Messages { "api_error" } else { "server_error" },
+            code,
+            message,
+            request_id,
+            sequence_number: answer.body.n_events(),
+        });
+        // The cut that follows says the same to a client that cannot be written to.
+        drop(client.write_response_body(Bytes::from(event), false).await);
+    }
+
+    /// Reads on for the usage after the client has left.
+    async fn drain(&self, answer: &mut Answer, source: &Source<'_>) {
+        let until = source.deadline.min(Instant::now() + DRAIN_TIME_MAX);
+        let read_on = async {
+            while !answer.body.is_done() && answer.body.read().await.is_ok() {
+                answer.body.take_ready();
+            }
+        };
+        drop(tokio::time::timeout_at(until.into(), read_on).await);
+    }
+
+    /// Breaker, connection, metrics and row of an answer that is over.
+    async fn settle_answer(
+        &self,
+        ctx: &mut RequestCtx,
+        answer: Answer,
+        (passed, source): (&Result<(), Broken>, &Source<'_>),
+    ) -> Ending {
+        let Answer { status, headers, body, target, mut turn, mut row, began } = answer;
+        let on = &source.selected.deployment.failover_on;
+        let response_bytes = body.passed_bytes();
+        let is_client_gone = matches!(passed, Err(Broken::Client(_)));
+        let observed = body.finish(passed.is_ok(), &self.connector).await;
+        let (ending, result) = match passed {
+            Ok(()) => ending_of(status, &observed),
+            Err(Broken::Client(error)) => (gone(error), AttemptResult::ClientClosed),
+            Err(Broken::Upstream(failure)) => {
+                let verdict = judge(failure, Stage::Committed, on);
+                row.error_class = Some(verdict.class);
+                turn.settle(verdict.outcome());
+                (broken(status, failure), result_of(failure))
+            }
+        };
+        if passed.is_ok() {
+            let refused = Failure::Status { status, retry_after: None };
+            turn.settle(if (200..300).contains(&status) {
+                crate::route::breaker::Outcome::Success
+            } else {
+                judge(&refused, Stage::Held, on).outcome()
+            });
+        }
+        drop(turn);
+        self.metrics.attempts.inc(target.connection.provider_label, result);
+        row.total_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let is_success = (200..300).contains(&status);
+        let request_bytes = source.call.body.len() as u64;
+        let observed = match is_success {
+            true if is_client_gone || passed.is_err() => observed.estimated(request_bytes),
+            true => observed.or_estimated(request_bytes),
+            false => observed,
+        };
+        self.remember_response(&observed, source, &target);
+        let Some(recorder) = &mut ctx.recorder else { return ending };
+        let upstream_id = headers.get("x-request-id").or_else(|| headers.get("request-id"));
+        let upstream_id = upstream_id.and_then(|id| id.to_str().ok()).map(Box::from);
+        recorder.note(|usage| {
+            usage.upstream_request_id = upstream_id;
+            usage.response_bytes = response_bytes;
+            usage.is_degraded = observed.is_degraded;
+            usage.usage_source = observed.source;
+            usage.tokens = observed.tokens;
+            usage.timings.headers_us = row.headers_us.map(|us| us + row.started_us);
+            usage.timings.first_token_us = row.first_token_us.map(|us| us + row.started_us);
+        });
+        recorder.attempt(&target, row);
+        ending
+    }
+
+    /// So that later requests about a stored response find its connection.
+    fn remember_response(
+        &self,
+        observed: &Observed,
+        source: &Source<'_>,
+        target: &crate::control::snapshot::Target,
+    ) {
+        if let Some(id) = &observed.response_id {
+            self.stored.remember(source.selected.environment, id.clone(), target.connection.id);
+        }
+    }
+}
+
+/// Waits for the next part of the answer; meanwhile watches the client and the clock.
+async fn next_part(
+    client: &mut ServerSession,
+    body: &mut Body,
+    pace: &mut Pace,
+) -> Result<(), Broken> {
+    let n_events = body.n_events();
+    let is_at_boundary = body.is_at_boundary();
+    {
+        let mut read = pin!(body.read());
+        let mut timer = pin!(sleep_until(pace.next_look().into()));
+        loop {
+            tokio::select! {
+                biased;
+                read = &mut read => break read.map_err(Broken::Upstream)?,
+                error = left(client) => return Err(Broken::Client(error)),
+                () = &mut timer => {}
+            }
+            match pace.due(Instant::now(), is_at_boundary) {
+                Due::Nothing => {}
+                Due::Failed(failure) => return Err(Broken::Upstream(failure)),
+                Due::Heartbeat => {
+                    let comment = Bytes::from_static(HEARTBEAT);
+                    client.write_response_body(comment, false).await.map_err(Broken::Client)?;
+                    pace.last_write = Instant::now();
+                }
+            }
+            timer.as_mut().reset(pace.next_look().into());
+        }
+    }
+    // A provider's comments keep a connection awake, but they are no progress.
+    if n_events < body.n_events() || !body.is_events() {
+        pace.last_progress = Instant::now();
+    }
+    Ok(())
+}
+
+impl Pace {
+    fn new(source: &Source<'_>, timeouts: Timeouts, is_events: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            heartbeat: source.selected.deployment.heartbeat.filter(|_| is_events),
+            idle: timeouts.idle,
+            deadline: source.deadline,
+            last_progress: now,
+            last_write: now,
+        }
+    }
+
+    fn next_look(&self) -> Instant {
+        let quiet = self.heartbeat.map(|heartbeat| self.last_write + heartbeat);
+        let idle = self.last_progress + self.idle;
+        quiet.map_or(idle, |quiet| quiet.min(idle)).min(self.deadline)
+    }
+
+    fn due(&mut self, now: Instant, is_at_boundary: bool) -> Due {
+        if self.deadline <= now {
+            return Due::Failed(Failure::TotalTimeout);
+        }
+        if self.last_progress + self.idle <= now {
+            return Due::Failed(Failure::IdleTimeout);
+        }
+        match self.heartbeat {
+            Some(heartbeat) if self.last_write + heartbeat <= now => {
+                // In the middle of an event nothing can be put in; the next look is one beat away.
+                self.last_write = now;
+                if is_at_boundary { Due::Heartbeat } else { Due::Nothing }
+            }
+            _ => Due::Nothing,
+        }
+    }
+}
+
+/// How an answer ended that was passed on whole.
+fn ending_of(status: u16, observed: &Observed) -> (Ending, AttemptResult) {
+    if let End::Error(_) = observed.end {
+        let ending =
+            Ending { outcome: Outcome::UpstreamError, status, error_class: Some("stream_error") };
+        return (ending, AttemptResult::StreamBroken);
+    }
+    let (outcome, error_class, result) = match status {
+        200..300 => (Outcome::Success, None, AttemptResult::Ok),
+        400..500 => (Outcome::ClientError, Some("client_error"), AttemptResult::ClientError),
+        _ => (Outcome::UpstreamError, Some("server_error"), AttemptResult::ServerError),
+    };
+    (Ending { outcome, status, error_class }, result)
+}
+
+fn gone(error: &BError) -> Ending {
+    let is_stalled = *error.etype() == ErrorType::WriteTimedout;
+    let error_class = if is_stalled { "client_stalled" } else { "client_closed" };
+    Ending { outcome: Outcome::ClientClosed, status: 499, error_class: Some(error_class) }
+}
+
+/// The status stays what the client saw.
+fn broken(status: u16, failure: &Failure) -> Ending {
+    let (outcome, error_class) = match failure {
+        Failure::IdleTimeout => (Outcome::Timeout, "idle_timeout"),
+        Failure::TotalTimeout => (Outcome::Timeout, "total_timeout"),
+        _ => (Outcome::StreamBroken, "stream_broken"),
+    };
+    Ending { outcome, status, error_class: Some(error_class) }
+}

@@ -1,0 +1,213 @@
+//! Answers as bytes: rejections in the caller's dialect, and the heads of providers' answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Version, header};
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::BError;
+use pingora_http::ResponseHeader;
+use pingora_timeout::timeout;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::control::snapshot::{Deployment, Target};
+use crate::dialect::Envelope;
+use crate::proxy::forward::LastAnswer;
+use crate::proxy::headers;
+use crate::rejection::Rejection;
+
+/// What is read, and thrown away, of a body that nobody will read: closing with unread bytes would
+/// reset the connection, and the answer could be lost.
+pub const DISCARD_BYTES_MAX: usize = 64 * 1024;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Says no in the caller's dialect. `discard_max` bounds what is still read of the body.
+pub async fn reject(
+    client: &mut ServerSession,
+    rejection: &Rejection,
+    request: (Envelope, Uuid),
+    discard_max: usize,
+) -> Result<u16, BError> {
+    let (envelope, request_id) = request;
+    let id = request_id.as_hyphenated().to_string();
+    let body = Bytes::from(rejection.body(envelope, &id));
+    let status = rejection.wire().status;
+    let mut head = ResponseHeader::build(status, Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.set_content_length(body.len())?;
+    request_id_headers(&mut head, envelope, &id)?;
+    retry_headers(&mut head, rejection.retry_after(), rejection.should_retry())?;
+    client.write_response_header(Box::new(head)).await?;
+    client.write_response_body(body, true).await?;
+    if !client.is_body_done() {
+        discard(client, discard_max).await;
+    }
+    Ok(status)
+}
+
+/// A whole answer of the gateway's own.
+pub async fn json(
+    client: &mut ServerSession,
+    status: u16,
+    body: &serde_json::Value,
+    request: Option<(Envelope, Uuid)>,
+) -> Result<(), BError> {
+    let body = Bytes::from(body.to_string());
+    let mut head = ResponseHeader::build(status, Some(6))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.set_content_length(body.len())?;
+    if let Some((envelope, id)) = request {
+        request_id_headers(&mut head, envelope, &id.as_hyphenated().to_string())?;
+    }
+    client.write_response_header(Box::new(head)).await?;
+    client.write_response_body(body, true).await
+}
+
+/// An answer to something that never became a request: head and body as they go over the wire.
+pub fn bare(status: u16, code: &str, message: &str, envelope: Envelope) -> Vec<u8> {
+    let kind = "invalid_request_error";
+    let body = match envelope {
+        Envelope::OpenAi => json!({"error": {
+            "message": message, "type": kind, "param": null, "code": code,
+        }}),
+        Envelope::Anthropic => json!({
+            "type": "error", "error": {"type": kind, "message": message}, "request_id": null,
+        }),
+    }
+    .to_string();
+    let reason = http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Error");
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: \
+         {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+async fn discard(client: &mut ServerSession, bytes_max: usize) {
+    let read = async {
+        let mut left = bytes_max;
+        while let Ok(Some(bytes)) = client.read_request_body().await {
+            match left.checked_sub(bytes.len()) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    };
+    // Whether the client was done in time makes no difference to anybody.
+    drop(timeout(DISCARD_TIME_MAX, read).await);
+}
+
+/// Where an answer came from, for the headers that say so.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    pub envelope: Envelope,
+    pub request_id: Uuid,
+    pub deployment: &'a Deployment,
+    pub target: &'a Target,
+    pub attempts: usize,
+}
+
+/// How the length of a body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    Known(usize),
+    Unknown,
+}
+
+/// The head of a provider's answer as the client gets it.
+pub fn answer_head(
+    status: u16,
+    upstream: &HeaderMap,
+    origin: &Origin<'_>,
+    (length, version): (Length, Version),
+) -> Result<ResponseHeader, BError> {
+    let mut head = ResponseHeader::build(status, Some(upstream.len() + 8))?;
+    let connection = upstream.get(header::CONNECTION);
+    for (name, value) in upstream {
+        if headers::is_passed_back(name) && !headers::is_nominated(connection, name) {
+            head.append_header(name, value)?;
+        }
+    }
+    match length {
+        Length::Known(bytes) => head.set_content_length(bytes)?,
+        Length::Unknown if version == Version::HTTP_11 => {
+            head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        }
+        Length::Unknown => {}
+    }
+    let id = origin.request_id.as_hyphenated().to_string();
+    request_id_headers(&mut head, origin.envelope, &id)?;
+    let upstream_id = upstream.get("x-request-id").or_else(|| upstream.get("request-id"));
+    if let Some(upstream_id) = upstream_id {
+        head.insert_header("x-upstream-request-id", upstream_id)?;
+    }
+    head.insert_header("x-sluice-deployment", text(&origin.deployment.name))?;
+    head.insert_header("x-sluice-model", text(&origin.target.row.model_alias))?;
+    head.insert_header("x-sluice-provider", origin.target.row.provider)?;
+    head.insert_header("x-sluice-attempts", origin.attempts)?;
+    head.insert_header("x-sluice-cache", "bypass")?;
+    Ok(head)
+}
+
+/// `request-id` is where Anthropic's SDKs look.
+fn request_id_headers(
+    head: &mut ResponseHeader,
+    envelope: Envelope,
+    id: &str,
+) -> Result<(), BError> {
+    head.insert_header("x-request-id", id)?;
+    if envelope == Envelope::Anthropic {
+        head.insert_header("request-id", id)?;
+    }
+    Ok(())
+}
+
+/// When to come back, in whole seconds rounded up, and whether to.
+pub fn retry_headers(
+    head: &mut ResponseHeader,
+    retry_after: Option<Duration>,
+    should_retry: Option<bool>,
+) -> Result<(), BError> {
+    if let Some(wait) = retry_after {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
+    }
+    if let Some(should_retry) = should_retry {
+        head.insert_header("x-should-retry", if should_retry { "true" } else { "false" })?;
+    }
+    Ok(())
+}
+
+/// A name as a header value; what a header cannot hold is percent-encoded.
+fn text(name: &str) -> HeaderValue {
+    HeaderValue::from_str(name).unwrap_or_else(|_| {
+        let encoded: String = name
+            .bytes()
+            .map(|byte| match byte {
+                b' '..=b'~' if byte != b'%' => char::from(byte).to_string(),
+                _ => format!("%{byte:02X}"),
+            })
+            .collect();
+        HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+    })
+}
+
+/// The last provider's own answer, after all attempts have failed.
+pub async fn last_answer(
+    client: &mut ServerSession,
+    answer: LastAnswer,
+    origin: &Origin<'_>,
+    retry_after: Option<Duration>,
+) -> Result<(), BError> {
+    let version = client.req_header().version;
+    let length = (Length::Known(answer.body.len()), version);
+    let mut head = answer_head(answer.status, &answer.headers, origin, length)?;
+    retry_headers(&mut head, retry_after, Some(false))?;
+    client.write_response_header(Box::new(head)).await?;
+    client.write_response_body(answer.body, true).await
+}

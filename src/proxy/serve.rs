@@ -1,0 +1,596 @@
+//! The path itself: admit -> route -> attempt* -> relay -> record.
+//!
+//! This is the only place that answers a rejection and that ends a row.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use futures_util::FutureExt as _;
+use http::header;
+use pingora_core::connectors::TransportConnector;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{BError, Error, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::clock::{Clock, Millis};
+use crate::control::State;
+use crate::dialect::{Dialect, Endpoint, Envelope};
+use crate::id::new_request_id;
+use crate::proxy::admit::{self, Known};
+use crate::proxy::call::{self, BodyLimits, Call};
+use crate::proxy::forward::{Exhausted, Request};
+use crate::proxy::record::{Arrival, Ending, Recorder};
+use crate::proxy::relay::{Accepted, Relayed, Source};
+use crate::proxy::respond;
+use crate::proxy::routes::{self, PathScope, Route};
+use crate::proxy::select::{self, Selected};
+use crate::proxy::stored::{StoredResponses, StoredTarget};
+use crate::proxy::{headers, models};
+use crate::rejection::Rejection;
+use crate::telemetry::metrics::{Held, Metrics, RefusedKey};
+use crate::usage::record::Outcome;
+use crate::usage::store::UsageSink;
+
+/// Bounds of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct GatewayLimits {
+    pub body: BodyLimits,
+    /// A client that does not read is cut after this time.
+    pub write_timeout: Duration,
+    pub in_flight_max: usize,
+    pub server_timing: bool,
+}
+
+/// The data plane.
+pub struct Gateway {
+    pub state: Arc<State>,
+    pub connector: Arc<TransportConnector>,
+    pub usage: UsageSink,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub limits: GatewayLimits,
+    pub flow: Arc<Flow>,
+    pub stored: StoredResponses,
+}
+
+/// What the process knows about the requests in it.
+#[derive(Debug, Default)]
+pub struct Flow {
+    in_flight: AtomicUsize,
+    is_draining: AtomicBool,
+}
+
+/// One request in flight, until it is dropped.
+pub struct Entered {
+    flow: Arc<Flow>,
+    _gauge: Held,
+}
+
+/// What lives as long as a request.
+pub struct RequestCtx {
+    pub(super) request_id: Uuid,
+    pub(super) began: Instant,
+    pub(super) envelope: Envelope,
+    pub(super) recorder: Option<Recorder>,
+    pub(super) stored: Option<StoredTarget>,
+    _entered: Entered,
+}
+
+/// Why a request does not go on.
+#[derive(Debug)]
+pub enum Stop {
+    /// The gateway answers by itself.
+    Rejected(Rejection),
+    /// The client has left, or cannot be written to.
+    Gone(BError),
+}
+
+/// What became of a request in `request_filter`.
+enum Served {
+    Answered,
+    /// Pingora's own upstream path takes over.
+    Upstream,
+    /// The answer was cut in the middle: the connection must not end cleanly.
+    Cut,
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+// === impl Flow ===
+
+impl Flow {
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub fn start_draining(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.flow.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    fn enter(&self) -> Entered {
+        self.flow.in_flight.fetch_add(1, Ordering::AcqRel);
+        Entered {
+            flow: Arc::clone(&self.flow),
+            _gauge: Held::new(&self.metrics, |metrics| &metrics.in_flight),
+        }
+    }
+
+    /// Answers one request. An error means that the client cannot be answered any more.
+    async fn serve(&self, client: &mut ServerSession, ctx: &mut RequestCtx) -> Result<Served, BError> {
+        client.set_write_timeout(Some(self.limits.write_timeout));
+        let stop = match self.answer(client, ctx).await {
+            Ok(served) => return Ok(served),
+            Err(stop) => stop,
+        };
+        match stop {
+            Stop::Rejected(rejection) => self.reject(client, ctx, &rejection).await,
+            Stop::Gone(error) => {
+                self.record_gone(ctx);
+                Err(error)
+            }
+        }
+    }
+
+    /// The order of things.
+    async fn answer(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+    ) -> Result<Served, Stop> {
+        if self.limits.in_flight_max < self.flow.in_flight() {
+            return Err(Rejection::Overloaded { retry_after: Duration::from_secs(1) }.into());
+        }
+        let head = client.req_header();
+        let path = head.uri.path().to_owned();
+        ctx.envelope = routes::envelope(&path, head.headers.contains_key("anthropic-version"));
+        match routes::route(&head.method, &path).ok_or(Rejection::NotFound)? {
+            Route::Healthz => self.healthz(client).await,
+            Route::Readyz => self.readyz(client).await,
+            Route::Models => {
+                let known = self.admit(client, ctx, (Endpoint::Models, None))?;
+                self.list_models(client, ctx, &known, None).await
+            }
+            Route::Model { id } => {
+                let known = self.admit(client, ctx, (Endpoint::Models, None))?;
+                self.list_models(client, ctx, &known, Some(id)).await
+            }
+            Route::StoredResponse { id } => {
+                let known = self.admit(client, ctx, (Endpoint::StoredResponse, None))?;
+                ctx.stored = Some(self.stored.find(&known, id)?);
+                Ok(Served::Upstream)
+            }
+            Route::Body { endpoint, scope } => {
+                let known = self.admit(client, ctx, (endpoint, scope))?;
+                self.complete(client, ctx, &known, endpoint).await
+            }
+        }
+    }
+
+    /// Key, workspace, environment and scopes. From here on there is a row.
+    fn admit(
+        &self,
+        client: &ServerSession,
+        ctx: &mut RequestCtx,
+        (endpoint, scope): (Endpoint, Option<PathScope<'_>>),
+    ) -> Result<Known, Rejection> {
+        let snapshot = self.state.snapshot.load();
+        let source_ip = client.client_addr().and_then(|addr| Some(addr.as_inet()?.ip()));
+        let now_us = self.clock.unix_micros();
+        let headers = &client.req_header().headers;
+        let known = admit::identify(headers, &self.state, &snapshot).map_err(|unknown| {
+            self.metrics.refused_keys.inc(unknown.label());
+            self.usage.refused(source_ip, now_us / 60_000_000);
+            unknown.rejection()
+        })?;
+        let arrival = Arrival {
+            request_id: ctx.request_id,
+            began: ctx.began,
+            started_at_us: now_us,
+            source_ip,
+            endpoint,
+        };
+        let metrics = Arc::clone(&self.metrics);
+        let mut recorder = Recorder::new(arrival, &known.key, self.usage.clone(), metrics);
+        let client_request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+        recorder.note(|row| row.client_request_id = client_request_id.map(short));
+        ctx.recorder = Some(recorder);
+        admit::admit(&known, endpoint, scope, now_us).inspect_err(|rejection| {
+            if *rejection == Rejection::KeyRefused {
+                self.metrics.refused_keys.inc(refusal(&known, now_us));
+            }
+        })?;
+        Ok(known)
+    }
+
+    /// A request whose target follows from its body: read, understand, select, attempt, relay.
+    async fn complete(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+        known: &Known,
+        endpoint: Endpoint,
+    ) -> Result<Served, Stop> {
+        let reading = Instant::now();
+        let body = call::read_body(client, self.limits.body).await?;
+        let recorder = recorder(ctx);
+        recorder.waited(reading.elapsed());
+        recorder.note(|row| row.request_bytes = body.len() as u64);
+        let call = Call::parse(endpoint, &client.req_header().headers, body)?;
+        note_call(recorder, &call, known);
+        let deployment = select::resolve(&call, &known.key, &known.environment)?;
+        recorder.deployment(&deployment);
+        let selected = select::select(deployment, &call, &known.key, Millis::now())?;
+        let total = selected.total_timeout();
+        let total = call.options.timeout.map_or(total, |asked| asked.min(total));
+        let request = request(client, &call, known, (&selected, recorder.began() + total));
+        let answer = tokio::select! {
+            biased;
+            answer = self.forward(&request, &selected, recorder) => answer,
+            error = left(client) => return Err(Stop::Gone(error)),
+        };
+        match answer {
+            Ok(answer) => {
+                let source = Source { selected: &selected, call: &call, deadline: request.deadline };
+                let relayed = self.relay(client, ctx, *answer, &source).await;
+                Ok(self.conclude(ctx, &relayed))
+            }
+            Err(exhausted) => self.give_up(client, ctx, &selected, *exhausted).await,
+        }
+    }
+
+    /// Writes the row of an answer that was relayed.
+    fn conclude(&self, ctx: &mut RequestCtx, relayed: &Relayed) -> Served {
+        if relayed.ending.outcome == Outcome::ClientClosed {
+            self.metrics.client_closed.inc();
+        }
+        if let Some(recorder) = ctx.recorder.take() {
+            recorder.finish(relayed.ending);
+        }
+        if relayed.is_whole { Served::Answered } else { Served::Cut }
+    }
+
+    /// All attempts failed: the last provider's own answer, or ours.
+    async fn give_up(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+        selected: &Selected,
+        exhausted: Exhausted,
+    ) -> Result<Served, Stop> {
+        let Exhausted { last, rejection, retry_after, is_timeout, class } = exhausted;
+        let Some((last, target)) = last else {
+            let ending = Ending {
+                outcome: if is_timeout { Outcome::Timeout } else { Outcome::UpstreamError },
+                status: rejection.wire().status,
+                error_class: Some(class),
+            };
+            let request = (ctx.envelope, ctx.request_id);
+            let written = respond::reject(client, &rejection, request, 0).await;
+            self.end(ctx, ending);
+            return written.map(|_| Served::Answered).map_err(Stop::Gone);
+        };
+        let ending = Ending {
+            outcome: Outcome::UpstreamError,
+            status: last.status,
+            error_class: Some(class),
+        };
+        let origin = respond::Origin {
+            envelope: ctx.envelope,
+            request_id: ctx.request_id,
+            deployment: &selected.deployment,
+            target: &target,
+            attempts: recorder(ctx).n_attempts(),
+        };
+        recorder(ctx).note(|row| row.response_bytes = last.body.len() as u64);
+        let written = respond::last_answer(client, last, &origin, retry_after).await;
+        self.end(ctx, ending);
+        written.map(|()| Served::Answered).map_err(Stop::Gone)
+    }
+
+    async fn reject(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+        rejection: &Rejection,
+    ) -> Result<Served, BError> {
+        // Of a caller that we know a whole body is taken, so that it surely reads our answer.
+        let discard_max = match ctx.recorder {
+            Some(_) => self.limits.body.bytes_max.saturating_mul(2),
+            None => respond::DISCARD_BYTES_MAX,
+        };
+        self.end(ctx, Ending {
+            outcome: outcome_of(rejection),
+            status: rejection.wire().status,
+            error_class: Some(rejection.wire().code),
+        });
+        let request = (ctx.envelope, ctx.request_id);
+        respond::reject(client, rejection, request, discard_max).await?;
+        Ok(Served::Answered)
+    }
+
+    fn record_gone(&self, ctx: &mut RequestCtx) {
+        self.metrics.client_closed.inc();
+        self.end(ctx, Ending {
+            outcome: Outcome::ClientClosed,
+            status: 499,
+            error_class: Some("client_closed"),
+        });
+    }
+
+    /// Writes the row, if there is one that is not written yet.
+    pub(super) fn end(&self, ctx: &mut RequestCtx, ending: Ending) {
+        if let Some(recorder) = ctx.recorder.take() {
+            recorder.finish(ending);
+        }
+    }
+
+    async fn healthz(&self, client: &mut ServerSession) -> Result<Served, Stop> {
+        respond::json(client, 200, &json!({"status": "ok"}), None).await.map_err(Stop::Gone)?;
+        Ok(Served::Answered)
+    }
+
+    async fn readyz(&self, client: &mut ServerSession) -> Result<Served, Stop> {
+        let (status, text) =
+            if self.flow.is_draining() { (503, "draining") } else { (200, "ready") };
+        respond::json(client, status, &json!({"status": text}), None).await.map_err(Stop::Gone)?;
+        Ok(Served::Answered)
+    }
+
+    /// Exactly what this key may call, in the caller's shape.
+    async fn list_models(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+        known: &Known,
+        id: Option<&str>,
+    ) -> Result<Served, Stop> {
+        let visible = known.environment.visible(&known.key.scopes);
+        let page = match id {
+            None => models::list(&visible, ctx.envelope),
+            Some(id) => models::one(&visible, id, ctx.envelope)
+                .ok_or_else(|| Rejection::ModelNotFound { model: id.to_owned() })?,
+        };
+        let request = Some((ctx.envelope, ctx.request_id));
+        respond::json(client, 200, &page, request).await.map_err(Stop::Gone)?;
+        self.end(ctx, Ending { outcome: Outcome::Success, status: 200, error_class: None });
+        Ok(Served::Answered)
+    }
+
+    /// A panic ends this request alone: its client gets a 500, its row says so.
+    async fn after_panic(&self, client: &mut ServerSession, ctx: &mut RequestCtx) -> Result<bool, BError> {
+        self.metrics.panics.inc();
+        tracing::error!(request_id = %ctx.request_id, "a request panicked");
+        let has_begun = client.response_written().is_some();
+        self.end(ctx, Ending {
+            outcome: Outcome::GatewayError,
+            status: 500,
+            error_class: Some("internal_error"),
+        });
+        if has_begun {
+            client.shutdown().await;
+            return Err(cut());
+        }
+        let request = (ctx.envelope, ctx.request_id);
+        respond::reject(client, &Rejection::Internal, request, respond::DISCARD_BYTES_MAX).await?;
+        client.set_keepalive(None);
+        Ok(true)
+    }
+}
+
+/// The recorder, which is there from admission to the end.
+fn recorder(ctx: &mut RequestCtx) -> &mut Recorder {
+    ctx.recorder.as_mut().expect("an admitted request has a recorder until it is concluded")
+}
+
+fn note_call(recorder: &mut Recorder, call: &Call, known: &Known) {
+    let metadata = call.options.metadata_over(&known.key.metadata_defaults);
+    recorder.note(|row| {
+        row.requested_model = call.model.clone();
+        row.is_stream = call.is_stream;
+        row.end_user = call.end_user.clone();
+        row.correlation_id = call.options.correlation_id.clone();
+        row.metadata = metadata;
+    });
+}
+
+/// What all attempts share, read from the client's head once.
+fn request<'a>(
+    client: &ServerSession,
+    call: &'a Call,
+    known: &'a Known,
+    (selected, deadline): (&'a Selected, Instant),
+) -> Request<'a> {
+    let head = client.req_header();
+    let mut forwarded = BytesMut::with_capacity(256);
+    headers::forward(&head.headers, &mut forwarded);
+    if !head.headers.contains_key(header::CONTENT_TYPE) {
+        headers::line("content-type", b"application/json", &mut forwarded);
+    }
+    let is_messages = call.endpoint.dialect() == Dialect::Messages;
+    if is_messages && !head.headers.contains_key("anthropic-version") {
+        headers::line("anthropic-version", b"2023-06-01", &mut forwarded);
+    }
+    let accept_encoding = head.headers.get(header::ACCEPT_ENCODING).filter(|_| !call.is_stream);
+    let accepted = accept_encoding.map_or(&b"identity"[..], |value| value.as_bytes());
+    headers::line("accept-encoding", accepted, &mut forwarded);
+    let is_beta = is_messages
+        && head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "beta=true"));
+    Request {
+        call,
+        forwarded: forwarded.freeze(),
+        accepts: Accepted::of(accept_encoding),
+        is_beta,
+        failover_on: &selected.deployment.failover_on,
+        passthrough: known.passthrough.as_ref(),
+        deadline,
+    }
+}
+
+/// Resolves when the client has left. One that sends more than its request is not watched any
+/// further, and its connection ends with the answer.
+pub(super) async fn left(client: &mut ServerSession) -> BError {
+    match client.read_body_or_idle(true).await {
+        Err(error) if *error.etype() != ErrorType::ConnectError => error,
+        _ => {
+            client.set_keepalive(None);
+            std::future::pending().await
+        }
+    }
+}
+
+/// A caller's own id, bounded.
+fn short(text: &str) -> Box<str> {
+    text.chars().take(256).collect::<String>().into_boxed_str()
+}
+
+fn refusal(known: &Known, now_us: i64) -> RefusedKey {
+    if known.environment.is_archived {
+        RefusedKey::Archived
+    } else if known.key.is_expired(now_us) {
+        RefusedKey::Expired
+    } else {
+        RefusedKey::Disabled
+    }
+}
+
+const fn outcome_of(rejection: &Rejection) -> Outcome {
+    match rejection {
+        Rejection::KeyMissing | Rejection::KeyRefused => Outcome::Unauthorized,
+        Rejection::EndpointForbidden { .. }
+        | Rejection::EnvironmentMismatch
+        | Rejection::ModelNotFound { .. }
+        | Rejection::NotFound
+        | Rejection::BadRequest { .. }
+        | Rejection::RequestTimeout
+        | Rejection::TooLarge { .. } => Outcome::ClientError,
+        Rejection::Overloaded { .. }
+        | Rejection::NoHealthyTarget { .. }
+        | Rejection::Draining
+        | Rejection::Upstream { .. } => Outcome::UpstreamError,
+        Rejection::Internal => Outcome::GatewayError,
+    }
+}
+
+/// The error that makes Pingora drop a connection without ending the body.
+fn cut() -> BError {
+    Error::explain(ErrorType::InternalError, "the answer was cut")
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        RequestCtx {
+            request_id: new_request_id(),
+            began: Instant::now(),
+            envelope: Envelope::OpenAi,
+            recorder: None,
+            stored: None,
+            _entered: self.enter(),
+        }
+    }
+
+    /// None of Pingora's modules: nothing compresses or rewrites.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool, BError> {
+        let client = session.as_downstream_mut();
+        let served = AssertUnwindSafe(self.serve(client, ctx)).catch_unwind().await;
+        match served {
+            Ok(Ok(Served::Answered)) => Ok(true),
+            Ok(Ok(Served::Upstream)) => Ok(false),
+            Ok(Ok(Served::Cut)) => {
+                // What was written goes out, and then the connection closes in mid-body.
+                client.shutdown().await;
+                Err(cut())
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_panic) => self.after_panic(client, ctx).await,
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<Box<HttpPeer>, BError> {
+        self.stored_peer(ctx).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<(), BError> {
+        self.stored_request(session, upstream, ctx)
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        upstream: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<(), BError>
+    where
+        Self::CTX: Send + Sync,
+    {
+        Self::stored_response(upstream, ctx)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestCtx,
+    ) -> FailToProxy
+    where
+        Self::CTX: Send + Sync,
+    {
+        self.stored_failed(session, error, ctx).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx)
+    where
+        Self::CTX: Send + Sync,
+    {
+        self.stored_logged(session, error, ctx);
+    }
+
+    /// Failures are counted and logged where they are handled, without query strings.
+    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
+        true
+    }
+
+    fn request_summary(&self, _session: &Session, ctx: &RequestCtx) -> String {
+        format!("request {}", ctx.request_id)
+    }
+}

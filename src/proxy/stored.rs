@@ -1,0 +1,245 @@
+//! Requests about a response that a provider keeps: `GET|DELETE /v1/responses/{id}` and its kin.
+//!
+//! The target follows from the id, so these go over Pingora's own upstream path; the heads are built
+//! by list all the same.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{HeaderName, HeaderValue, header};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{BError, Error, ErrorSource, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, Session};
+
+use crate::clock::Millis;
+use crate::config::resources::Auth;
+use crate::control::live::lock;
+use crate::control::snapshot::{Connection, Target};
+use crate::dialect::Dialect;
+use crate::id::{ConnectionId, EnvironmentId};
+use crate::net::resolve::Addresses;
+use crate::proxy::admit::Known;
+use crate::proxy::record::Ending;
+use crate::proxy::serve::{Gateway, RequestCtx};
+use crate::proxy::{headers, respond, upstream};
+use crate::rejection::{Rejection, UpstreamStatus};
+use crate::secret::Secret;
+use crate::usage::record::Outcome;
+
+/// Response ids that are remembered; the oldest is forgotten first.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// Which connection made which response.
+#[derive(Debug, Default)]
+pub struct StoredResponses(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    by_id: HashMap<(EnvironmentId, Box<str>), ConnectionId>,
+    order: VecDeque<(EnvironmentId, Box<str>)>,
+}
+
+/// Where a request about a stored response goes.
+pub struct StoredTarget {
+    target: Arc<Target>,
+    passthrough: Option<Secret>,
+}
+
+impl StoredResponses {
+    /// Remembers that `connection` made the response `id`.
+    pub fn remember(&self, environment: EnvironmentId, id: Box<str>, connection: ConnectionId) {
+        let mut remembered = lock(&self.0);
+        let key = (environment, id);
+        if remembered.by_id.insert(key.clone(), connection).is_none() {
+            remembered.order.push_back(key);
+        }
+        if REMEMBERED_MAX < remembered.order.len()
+            && let Some(oldest) = remembered.order.pop_front()
+        {
+            remembered.by_id.remove(&oldest);
+        }
+    }
+
+    /// The connection that made `id`; one that is not remembered can only be of the environment's
+    /// one connection for responses.
+    pub fn find(&self, known: &Known, id: &str) -> Result<StoredTarget, Rejection> {
+        let environment = &known.environment;
+        let made_by =
+            lock(&self.0).by_id.get(&(environment.id, Box::from(id))).copied();
+        let mut speakers = environment
+            .reachable
+            .values()
+            .filter(|target| target.connection.dialects.contains(Dialect::Responses));
+        let target = match made_by {
+            Some(connection) => environment.reachable.get(&connection),
+            None => speakers.next().filter(|_| speakers.next().is_none()),
+        };
+        let target = target.map(Arc::clone).ok_or(Rejection::NotFound)?;
+        let passthrough = known.passthrough.clone();
+        Ok(StoredTarget { target, passthrough })
+    }
+}
+
+fn lost() -> BError {
+    Error::explain(ErrorType::InternalError, "the target of the request is not known")
+}
+
+impl Gateway {
+    pub(super) async fn stored_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>, BError> {
+        let stored = ctx.stored.as_ref().ok_or_else(lost)?;
+        let connection = &*stored.target.connection;
+        let name = &connection.upstream_name;
+        if matches!(name.addresses(Millis::now()), Addresses::Unresolved) {
+            name.resolved(Duration::from_secs(1)).await;
+        }
+        let address = match name.addresses(Millis::now()) {
+            Addresses::Found(addresses) => addresses.first().copied(),
+            Addresses::Unresolved | Addresses::Forbidden => None,
+        };
+        let address = address.ok_or_else(|| {
+            Error::explain(ErrorType::ConnectNoRoute, "no address of the upstream can be used")
+        })?;
+        let mut peer = upstream::peer(connection, address).to_http_peer();
+        let timeouts = stored.target.timeouts;
+        peer.options.total_connection_timeout = Some(timeouts.connect);
+        peer.options.read_timeout = Some(timeouts.headers);
+        peer.options.write_timeout = Some(timeouts.headers);
+        Ok(Box::new(peer))
+    }
+
+    /// The head that leaves, built from nothing.
+    pub(super) fn stored_request(
+        &self,
+        session: &Session,
+        upstream: &mut RequestHeader,
+        ctx: &RequestCtx,
+    ) -> Result<(), BError> {
+        let stored = ctx.stored.as_ref().ok_or_else(lost)?;
+        let connection = &*stored.target.connection;
+        let client = session.req_header();
+        let below = client.uri.path().strip_prefix("/v1").unwrap_or_default();
+        let path = format!("{}{below}", connection.base_url.path);
+        let mut lines = BytesMut::from(&connection.head.0[..]);
+        headers::forward(&client.headers, &mut lines);
+        passthrough_line(connection, stored.passthrough.as_ref(), &mut lines);
+        let mut head = RequestHeader::build(client.method.clone(), path.as_bytes(), Some(16))?;
+        for line in lines.split(|byte| *byte == b'\n') {
+            let mut parts = line.trim_ascii().splitn(2, |byte| *byte == b':');
+            let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+            let name = HeaderName::from_bytes(name);
+            let value = HeaderValue::from_bytes(value.trim_ascii());
+            if let (Ok(name), Ok(value)) = (name, value) {
+                head.append_header(name, value)?;
+            }
+        }
+        for framing in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+            if let Some(value) = upstream.headers.get(&framing) {
+                head.insert_header(framing, value)?;
+            }
+        }
+        *upstream = head;
+        Ok(())
+    }
+
+    pub(super) fn stored_response(
+        upstream: &mut ResponseHeader,
+        ctx: &RequestCtx,
+    ) -> Result<(), BError> {
+        let id = upstream.headers.get("x-request-id").cloned();
+        let dropped: Vec<HeaderName> = upstream
+            .headers
+            .keys()
+            .filter(|name| !headers::is_passed_back(name))
+            .filter(|name| {
+                !matches!(**name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION)
+            })
+            .cloned()
+            .collect();
+        for name in dropped {
+            upstream.remove_header(&name);
+        }
+        if let Some(id) = id {
+            upstream.insert_header("x-upstream-request-id", id)?;
+        }
+        upstream.insert_header("x-request-id", ctx.request_id.as_hyphenated().to_string())?;
+        if let Some(stored) = &ctx.stored {
+            upstream.insert_header("x-sluice-provider", stored.target.row.provider)?;
+        }
+        Ok(())
+    }
+
+    /// Pingora could not get an answer, or not all of it.
+    pub(super) async fn stored_failed(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestCtx,
+    ) -> FailToProxy {
+        let client = session.as_downstream_mut();
+        let is_ours = matches!(error.esource(), ErrorSource::Downstream);
+        if ctx.stored.is_none() || is_ours || client.response_written().is_some() {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        let is_timeout = matches!(
+            error.etype(),
+            ErrorType::ReadTimedout | ErrorType::ConnectTimedout | ErrorType::WriteTimedout
+        );
+        let (status, message) = if is_timeout {
+            (UpstreamStatus::TimedOut, "the provider did not answer in time")
+        } else {
+            (UpstreamStatus::Failed, "the provider could not answer")
+        };
+        let rejection = Rejection::Upstream { status, message, retry_after: None };
+        let request = (ctx.envelope, ctx.request_id);
+        let written = respond::reject(client, &rejection, request, 0).await;
+        FailToProxy { error_code: written.unwrap_or(0), can_reuse_downstream: false }
+    }
+
+    /// Writes the row of a header-routed request. All others have written theirs.
+    pub(super) fn stored_logged(
+        &self,
+        session: &Session,
+        error: Option<&Error>,
+        ctx: &mut RequestCtx,
+    ) {
+        let Some(stored) = &ctx.stored else { return };
+        let row = Arc::clone(&stored.target.row);
+        let status = session.response_written().map_or(499, |head| head.status.as_u16());
+        if let Some(recorder) = &mut ctx.recorder {
+            recorder.note(|usage| {
+                usage.target = Some(row);
+                usage.response_bytes = session.body_bytes_sent() as u64;
+            });
+        }
+        let is_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        let (outcome, error_class) = match (error, status) {
+            (Some(_), _) if is_client => (Outcome::ClientClosed, Some("client_closed")),
+            (Some(_), 504) => (Outcome::Timeout, Some("upstream_timeout")),
+            (Some(_), _) | (None, 500..) => (Outcome::UpstreamError, Some("upstream_error")),
+            (None, 400..) => (Outcome::ClientError, Some("client_error")),
+            (None, _) => (Outcome::Success, None),
+        };
+        self.end(ctx, Ending { outcome, status, error_class });
+    }
+}
+
+/// The caller's own key, for a connection that passes it on.
+pub(super) fn passthrough_line(
+    connection: &Connection,
+    key: Option<&Secret>,
+    lines: &mut BytesMut,
+) {
+    use crate::provider::CredentialHeader;
+    let (Auth::Passthrough, Some(key)) = (connection.auth, key) else { return };
+    match connection.provider.credential_header() {
+        CredentialHeader::Bearer => {
+            lines.extend_from_slice(b"authorization: Bearer ");
+            lines.extend_from_slice(key.expose().as_bytes());
+            lines.extend_from_slice(b"\r\n");
+        }
+        CredentialHeader::XApiKey => headers::line("x-api-key", key.expose().as_bytes(), lines),
+    }
+}

@@ -1,0 +1,220 @@
+//! The connection of one attempt: found or made, written in as few calls as can be, read part by
+//! part, and given back to the pool when it is clean.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use pingora_core::connectors::TransportConnector;
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_core::upstreams::peer::Peer as _;
+use pingora_error::{BError, ErrorType};
+use pingora_http::ResponseHeader;
+use pingora_timeout::timeout;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::clock::Millis;
+use crate::control::snapshot::Connection;
+use crate::json::Spliced;
+use crate::net::peer::{POOL_IDLE_MAX, UpstreamPeer};
+use crate::net::resolve::Addresses;
+use crate::route::failure::Failure;
+
+/// A request of up to this size leaves in one write.
+const ONE_WRITE_MAX: usize = 64 * 1024;
+/// What is already there of a body is taken together up to this size.
+const TOGETHER_MAX: usize = 16 * 1024;
+/// A cold name is waited for this long.
+const RESOLVE_MAX: Duration = Duration::from_secs(1);
+/// Addresses of one name that one attempt tries.
+const ADDRESSES_MAX: usize = 3;
+
+/// An open connection to an upstream.
+pub struct Link {
+    stream: Stream,
+    peer: UpstreamPeer,
+    /// Taken from the pool: the upstream may have closed it meanwhile.
+    pub is_reused: bool,
+}
+
+/// A connection on which the request has been sent.
+pub struct Sent {
+    session: Box<HttpSession>,
+    peer: UpstreamPeer,
+    /// Met while reading ahead; Pingora reports an error once and the end of the body ever after.
+    failed: Option<BError>,
+}
+
+/// Finds or makes a connection within `time`.
+pub async fn connect(
+    connector: &TransportConnector,
+    connection: &Connection,
+    is_new_wanted: bool,
+    time: Duration,
+) -> Result<Link, Failure> {
+    let deadline = Instant::now() + time;
+    let addresses = addresses(connection).await?;
+    let mut failure = Failure::Dns;
+    for address in addresses.into_iter().take(ADDRESSES_MAX) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let peer = peer(connection, address);
+        let opened = async {
+            if is_new_wanted {
+                connector.new_stream(&peer).await.map(|stream| (stream, false))
+            } else {
+                connector.get_stream(&peer).await
+            }
+        };
+        match timeout(left, opened).await {
+            Ok(Ok((stream, is_reused))) => return Ok(Link { stream, peer, is_reused }),
+            Ok(Err(error)) => {
+                tracing::debug!(connection = &*connection.name, %error, "cannot connect");
+                failure = connect_failure(&error);
+            }
+            Err(_elapsed) => return Err(Failure::ConnectTimeout),
+        }
+    }
+    Err(failure)
+}
+
+/// The addresses to try, first one first.
+async fn addresses(connection: &Connection) -> Result<Vec<SocketAddr>, Failure> {
+    let name = &connection.upstream_name;
+    let mut found = name.addresses(Millis::now());
+    if matches!(found, Addresses::Unresolved) {
+        name.resolved(RESOLVE_MAX).await;
+        found = name.addresses(Millis::now());
+    }
+    let addresses = match found {
+        Addresses::Found(addresses) => addresses,
+        Addresses::Unresolved => return Err(Failure::Dns),
+        Addresses::Forbidden => return Err(Failure::ForbiddenAddress),
+    };
+    let is_up = |address: &SocketAddr| {
+        connection.health.as_ref().is_none_or(|health| health.is_healthy(*address))
+    };
+    let up: Vec<_> = addresses.iter().copied().filter(is_up).collect();
+    Ok(if up.is_empty() { addresses.to_vec() } else { up })
+}
+
+/// The peer of an address, made when the address is first used.
+pub fn peer(connection: &Connection, address: SocketAddr) -> UpstreamPeer {
+    let known = connection.peers.load();
+    if let Some((_, peer)) = known.iter().find(|(of, _)| *of == address) {
+        return peer.clone();
+    }
+    let url = &connection.base_url;
+    let peer = UpstreamPeer::new(address, url.is_tls, &url.host);
+    connection.peers.rcu(|known| {
+        let mut known = known.to_vec();
+        known.push((address, peer.clone()));
+        known
+    });
+    peer
+}
+
+fn connect_failure(error: &BError) -> Failure {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Failure::ConnectTimeout,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => Failure::Tls,
+        _ => Failure::Connect,
+    }
+}
+
+impl Link {
+    /// Sends a request. An error of the write may hide an answer: read it all the same.
+    pub async fn send(mut self, mut head: BytesMut, body: &Spliced) -> (Sent, io::Result<()>) {
+        let written = async {
+            if body.len() <= ONE_WRITE_MAX {
+                for part in body.parts() {
+                    head.extend_from_slice(part);
+                }
+                self.stream.write_all(&head).await?;
+            } else {
+                self.stream.write_all(&head).await?;
+                for part in body.parts() {
+                    self.stream.write_all(part).await?;
+                }
+            }
+            self.stream.flush().await
+        };
+        let written = written.await;
+        let session = Box::new(HttpSession::new(self.stream));
+        (Sent { session, peer: self.peer, failed: None }, written)
+    }
+}
+
+impl Sent {
+    /// Reads the head of the answer, past informational ones. Takes as long as it takes.
+    pub async fn read_head(&mut self) -> Result<(), BError> {
+        loop {
+            self.session.read_response().await?;
+            let status = self.session.get_status().map_or(0, |status| status.as_u16());
+            if !(100..=199).contains(&status) || status == 101 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether nothing at all has been received.
+    pub fn is_silent(&self) -> bool {
+        self.session.resp_header().is_none()
+    }
+
+    pub fn head(&self) -> Option<&ResponseHeader> {
+        self.session.resp_header()
+    }
+
+    /// The next part of the body; `None` at its end.
+    pub async fn read(&mut self) -> Result<Option<Bytes>, BError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let Some(first) = self.session.read_body_bytes().await? else { return Ok(None) };
+        if self.session.is_body_done() || TOGETHER_MAX <= first.len() {
+            return Ok(Some(first));
+        }
+        let mut together: Option<BytesMut> = None;
+        // What has arrived with the same segment leaves with the same write.
+        while together.as_ref().map_or(first.len(), BytesMut::len) < TOGETHER_MAX
+            && !self.session.is_body_done()
+        {
+            let next = tokio::task::unconstrained(self.session.read_body_ref()).now_or_never();
+            match next {
+                Some(Ok(Some(more))) => together
+                    .get_or_insert_with(|| {
+                        let mut buffer = BytesMut::with_capacity(first.len() + 4 * more.len());
+                        buffer.extend_from_slice(&first);
+                        buffer
+                    })
+                    .extend_from_slice(more),
+                Some(Err(error)) => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Some(Ok(None)) | None => break,
+            }
+        }
+        Ok(Some(together.map_or(first, BytesMut::freeze)))
+    }
+
+    /// Whether the whole body has been read.
+    pub fn is_done(&mut self) -> bool {
+        self.failed.is_none() && self.session.is_body_done()
+    }
+
+    /// Gives the connection back, if it is clean.
+    pub async fn release(mut self, connector: &Arc<TransportConnector>) {
+        self.session.respect_keepalive();
+        if let Some(stream) = self.session.reuse().await {
+            connector.release_stream(stream, self.peer.reuse_hash(), Some(POOL_IDLE_MAX));
+        }
+    }
+}
