@@ -135,32 +135,30 @@ mod tests {
         proptest::array::uniform8(proptest::option::of(number()))
     }
 
-    fn tokens_of(counts: [Option<u64>; 8]) -> Tokens {
-        let [uncached, read, write_5m, write_1h, output, reasoning, audio_in, audio_out] = counts;
+    fn tokens_of([one, two, three, four, five, six, seven, eight]: [Option<u64>; 8]) -> Tokens {
         Tokens {
-            input_uncached: uncached,
-            input_cache_read: read,
-            input_cache_write_5m: write_5m,
-            input_cache_write_1h: write_1h,
-            output,
-            reasoning,
-            audio_in,
-            audio_out,
+            input_uncached: one,
+            input_cache_read: two,
+            input_cache_write_5m: three,
+            input_cache_write_1h: four,
+            output: five,
+            reasoning: six,
+            audio_in: seven,
+            audio_out: eight,
         }
     }
 
-    /// Every price is there, so that the model below needs no bases.
-    fn price_of(prices: [u64; 8]) -> Price {
-        let [input, read, write_5m, write_1h, output, reasoning, audio_in, audio_out] = prices;
+    /// In the order of the counts. Every price is there, so that the model below needs no bases.
+    fn price_of([one, two, three, four, five, six, seven, eight]: [u64; 8]) -> Price {
         Price {
-            input,
-            output,
-            cache_read: Some(read),
-            cache_write_5m: Some(write_5m),
-            cache_write_1h: Some(write_1h),
-            reasoning: Some(reasoning),
-            audio_in: Some(audio_in),
-            audio_out: Some(audio_out),
+            input: one,
+            cache_read: Some(two),
+            cache_write_5m: Some(three),
+            cache_write_1h: Some(four),
+            output: five,
+            reasoning: Some(six),
+            audio_in: Some(seven),
+            audio_out: Some(eight),
         }
     }
 
