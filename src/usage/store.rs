@@ -1,1 +1,0 @@
-//! Rows on their way to the store.

@@ -1,0 +1,583 @@
+//! The queue and its writer before a scripted store, and whole rows in a real one.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::time::Instant;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::dialect::{Dialect, Endpoint};
+use crate::id::{
+    ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId, WorkspaceId,
+};
+use crate::usage::record::{
+    AttemptRow, Outcome, RowCaller, RowTarget, Timings, Tokens, UsageSource,
+};
+
+/// No test waits for longer.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const LONG: Duration = Duration::from_hours(1);
+
+const STARTED_AT_US: i64 = 1_785_000_000_123_456;
+
+#[tokio::test]
+async fn full_batch_is_inserted_at_once() {
+    let test = Test::start(&[], limits());
+    test.record(0..3);
+    assert_eq!(test.next_batch(), [0, 1, 2]);
+    assert_eq!(test.close().await, "accepted 3 inserted 3 dropped 0 lost 0");
+}
+
+#[tokio::test]
+async fn lone_row_is_inserted_when_it_is_old() {
+    let batch_age_max = Duration::from_millis(30);
+    let test = Test::start(&[], Limits { batch_age_max, ..limits() });
+    for number in 0..2 {
+        let recorded_at = Instant::now();
+        test.record(number..number + 1);
+        assert_eq!(test.next_batch(), [number]);
+        assert!(recorded_at.elapsed() >= batch_age_max);
+    }
+}
+
+#[tokio::test]
+async fn overflow_is_dropped_and_counted() {
+    let test = Test::start(&["wait"], limits());
+    test.record(0..3);
+    assert_eq!(test.next_batch(), [0, 1, 2]); // Its insert does not return yet.
+    test.record(3..15); // The queue holds 10.
+    assert_eq!(test.sink.queue_depth(), 10);
+    test.open_gate();
+    assert_eq!(test.close().await, "accepted 13 inserted 13 dropped 2 lost 0");
+}
+
+#[tokio::test]
+async fn failed_insert_is_tried_again() {
+    let test = Test::start(&["unavailable", "unavailable"], limits());
+    test.record(0..3);
+    for _ in 0..3 {
+        assert_eq!(test.next_batch(), [0, 1, 2]);
+    }
+    assert_eq!(test.close().await, "accepted 3 inserted 3 dropped 0 lost 0");
+}
+
+#[tokio::test]
+async fn batch_is_lost_after_the_last_try_and_the_next_goes_on() {
+    let test = Test::start(&["unavailable"; 3], limits());
+    test.record(0..3);
+    test.sink.flush().await;
+    assert_eq!(test.account(), "accepted 3 inserted 0 dropped 0 lost 3");
+    test.record(3..6);
+    assert_eq!(test.close().await, "accepted 6 inserted 3 dropped 0 lost 3");
+}
+
+#[tokio::test]
+async fn poisoned_row_is_lost_alone() {
+    for how in ["poison refused", "poison panics"] {
+        let test = Test::start(&[how], Limits { batch_rows_max: 8, ..limits() });
+        test.record(0..POISON);
+        test.record(POISON..9);
+        assert_eq!(test.close().await, "accepted 9 inserted 8 dropped 0 lost 1", "{how}");
+    }
+}
+
+#[tokio::test]
+async fn dead_store_cannot_hold_up_the_close() {
+    let retry_delays = vec![LONG];
+    let test = Test::start(&["unavailable"; 100], Limits { retry_delays, ..limits() });
+    test.record(0..8);
+    let began = Instant::now();
+    test.sink.close(Duration::from_millis(50)).await;
+    assert!(began.elapsed() < CLOSE_TOLERANCE, "{:?}", began.elapsed());
+    assert_eq!(test.account(), "accepted 8 inserted 0 dropped 0 lost 8");
+}
+
+#[tokio::test]
+async fn store_that_hangs_cannot_hold_up_the_close() {
+    let test = Test::start(&["wait"], limits());
+    test.record(0..3);
+    assert_eq!(test.next_batch(), [0, 1, 2]);
+    tokio::time::timeout(DEADLINE, test.sink.close(Duration::ZERO)).await.unwrap();
+    test.open_gate();
+    assert_eq!(test.close().await, "accepted 3 inserted 3 dropped 0 lost 0");
+}
+
+#[tokio::test]
+async fn row_after_the_close_is_dropped() {
+    let test = Test::start(&[], limits());
+    test.record(0..1);
+    test.sink.close(DEADLINE).await;
+    test.record(1..3);
+    test.sink.flush().await;
+    assert_eq!(test.close().await, "accepted 1 inserted 1 dropped 2 lost 0");
+}
+
+#[tokio::test]
+async fn writer_ends_with_its_last_sink() {
+    let Test { sink, batches, .. } = Test::start(&[], limits());
+    sink.clone().record(row(0));
+    drop(sink);
+    assert_eq!(numbers(&batches.recv_timeout(DEADLINE).unwrap()), [0]);
+    assert!(matches!(batches.recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected)));
+}
+
+#[tokio::test]
+async fn flush_waits_for_everything_before_it() {
+    let limits = Limits { queue_rows_max: 100, batch_rows_max: 7, ..limits() };
+    let test = Test::start(&[], limits);
+    for number in 0..50 {
+        test.record(number..number + 1);
+        if number % 10 == 9 {
+            test.sink.flush().await;
+            let n = number + 1;
+            assert_eq!(test.account(), format!("accepted {n} inserted {n} dropped 0 lost 0"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_row_has_one_outcome_under_contention() {
+    let small =
+        Limits { queue_rows_max: 64, batch_rows_max: 7, batch_age_max: Duration::ZERO, ..limits() };
+    let large = Limits { queue_rows_max: 10_000, batch_rows_max: 1_000, ..limits() };
+    for limits in [small, large] {
+        let script = ["unavailable", "poison refused", "unavailable", "unavailable"];
+        let test = Test::start(&script, limits);
+        let began = Arc::new(Barrier::new(5));
+        let recorders: Vec<_> = (0..4)
+            .map(|_| {
+                let (sink, began) = (test.sink.clone(), Arc::clone(&began));
+                std::thread::spawn(move || {
+                    began.wait();
+                    for number in 0..50_000 {
+                        sink.record(row(number));
+                    }
+                })
+            })
+            .collect();
+        began.wait();
+        test.sink.flush().await;
+        test.sink.close(DEADLINE).await; // While the recorders run.
+        for recorder in recorders {
+            recorder.join().unwrap();
+        }
+        let [accepted, inserted, dropped, lost] = test.sink.totals().rows();
+        assert_eq!(accepted + dropped, 200_000);
+        assert_eq!(accepted, inserted + lost);
+        assert_eq!(test.sink.queue_depth(), 0);
+        let seen: usize = test.batches.try_iter().map(|batch| batch.len()).sum();
+        assert!(seen as u64 >= inserted, "{seen} {inserted}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_inserted_as_counts() {
+    let test = Test::start(&[], limits());
+    let source_ip = Some(IpAddr::from([10, 0, 0, 1]));
+    for _ in 0..1_000 {
+        test.sink.refused(source_ip, 7);
+    }
+    test.sink.flush().await;
+    let batch = test.batches.recv_timeout(DEADLINE).unwrap();
+    let [Entry::Refused(row)] = &*batch else { panic!("{batch:?}") };
+    assert_eq!(*row, refusal(7, "10.0.0.1", 1_000));
+    test.sink.refused(source_ip, 8);
+    test.sink.close(DEADLINE).await;
+    test.sink.refused(source_ip, 9);
+    let totals = test.sink.totals();
+    let [refused, lost] = [&totals.refused, &totals.refused_lost].map(|n| n.load(RELAXED));
+    assert_eq!((refused, lost), (1_002, 1));
+    assert_eq!(test.close().await, "accepted 0 inserted 0 dropped 0 lost 0");
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_retention_is_pruned() {
+    let limits = Limits { retention: Some(Duration::from_hours(24)), ..limits() };
+    let test = Test::start(&[], limits);
+    // The script says that more is left, once.
+    for _ in 0..2 {
+        assert_eq!(test.prunes.recv_timeout(DEADLINE), Ok(STARTED_AT_US - 86_400_000_000));
+    }
+}
+
+#[tokio::test]
+async fn row_is_found_again_column_by_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data/usage.db");
+    let sink = start_with(open(&path).unwrap(), limits(), Clock::default()).unwrap();
+    let full = full_row();
+    let request_id = full.request_id;
+    sink.record(full);
+    sink.record(row(2));
+    sink.close(DEADLINE).await;
+
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(reader.count().unwrap(), 2);
+    assert_eq!(reader.by_request_id(request_id).unwrap(), Some(full_columns()));
+    let bare = reader.by_request_id(Uuid::from_u128(2)).unwrap().unwrap();
+    let nulls: Vec<_> = bare.as_object().unwrap().iter().filter(|(_, v)| v.is_null()).collect();
+    let names: Vec<_> = nulls.into_iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names.join(" "), BARE_NULLS);
+    assert_eq!((&bare["priced"], &bare["metadata"]), (&json!(false), &json!({})));
+    assert_eq!(reader.by_request_id(Uuid::from_u128(3)).unwrap(), None);
+    let newest: Vec<_> = reader.rows(1).unwrap();
+    assert_eq!(newest[0]["request_id"], full_columns()["request_id"]);
+}
+
+#[test]
+fn documentation_names_every_column() {
+    let text = include_str!("../../../docs/usage-rows.md");
+    for name in full_columns().as_object().unwrap().keys() {
+        assert!(text.contains(&format!("`{name}`")), "docs/usage-rows.md lacks {name}");
+    }
+}
+
+#[test]
+fn store_that_this_build_lacks_is_an_error() {
+    let url = crate::secret::Secret::new("http://127.0.0.1:8123/default".to_owned());
+    let config = UsageConfig {
+        url: UsageUrl::ClickHouse(url),
+        cluster: None,
+        spool_dir: std::path::PathBuf::new(),
+        spool_bytes_max: 0,
+        batch_rows_max: 10,
+        batch_bytes_max: 1,
+        batch_age_max: LONG,
+        queue_rows_max: 10,
+        retention_days: 0,
+    };
+    assert!(matches!(start(&config, Clock::default()), Err(StoreError::Unsupported)));
+    assert_eq!(Limits::of(&config).retention, None);
+}
+
+// === the scripted store ===
+
+const RELAXED: std::sync::atomic::Ordering = std::sync::atomic::Ordering::Relaxed;
+
+const POISON: u64 = 5;
+
+/// A machine with two busy cores may take long to wake a thread.
+const CLOSE_TOLERANCE: Duration = Duration::from_secs(2);
+
+struct Test {
+    sink: UsageSink,
+    batches: Receiver<Vec<Entry>>,
+    prunes: Receiver<i64>,
+    gate: Sender<()>,
+}
+
+/// Does as its script says, then succeeds; tells of each batch before.
+struct Scripted {
+    script: VecDeque<&'static str>,
+    is_poison_deadly: Option<&'static str>,
+    batches: Sender<Vec<Entry>>,
+    prunes: Sender<i64>,
+    n_prunes: u32,
+    gate: Receiver<()>,
+}
+
+fn limits() -> Limits {
+    Limits {
+        queue_rows_max: 10,
+        batch_rows_max: 3,
+        batch_age_max: LONG,
+        retry_delays: vec![Duration::from_millis(1); 2],
+        retention: None,
+    }
+}
+
+impl Test {
+    fn start(script: &[&'static str], limits: Limits) -> Self {
+        let (to_batches, batches) = channel();
+        let (to_prunes, prunes) = channel();
+        let (gate, at_gate) = channel();
+        let store = Scripted {
+            script: script.iter().copied().collect(),
+            is_poison_deadly: None,
+            batches: to_batches,
+            prunes: to_prunes,
+            n_prunes: 0,
+            gate: at_gate,
+        };
+        let sink = start_with(store, limits, Clock::fixed(STARTED_AT_US)).unwrap();
+        Self { sink, batches, prunes, gate }
+    }
+
+    fn record(&self, numbers: std::ops::Range<u64>) {
+        numbers.for_each(|number| self.sink.record(row(number)));
+    }
+
+    fn next_batch(&self) -> Vec<u64> {
+        numbers(&self.batches.recv_timeout(DEADLINE).unwrap())
+    }
+
+    /// Lets one "wait" of the script return.
+    fn open_gate(&self) {
+        self.gate.send(()).unwrap();
+    }
+
+    async fn close(&self) -> String {
+        tokio::time::timeout(DEADLINE, self.sink.close(DEADLINE)).await.unwrap();
+        let [accepted, inserted, _dropped, lost] = self.sink.totals().rows();
+        assert_eq!(accepted, inserted + lost, "every accepted row has one outcome");
+        self.account()
+    }
+
+    fn account(&self) -> String {
+        let [accepted, inserted, dropped, lost] = self.sink.totals().rows();
+        format!("accepted {accepted} inserted {inserted} dropped {dropped} lost {lost}")
+    }
+}
+
+impl Insert for Scripted {
+    fn insert(&mut self, batch: &[Entry]) -> Result<(), InsertError> {
+        self.batches.send(batch.to_vec()).ok(); // A test that has seen enough does not listen.
+        match self.script.pop_front() {
+            Some("wait") => self.gate.recv().unwrap(),
+            Some("unavailable") => return Err(InsertError::Unavailable("disk full".to_owned())),
+            Some(poison) => self.is_poison_deadly = Some(poison),
+            None => {}
+        }
+        if !numbers(batch).contains(&POISON) {
+            return Ok(());
+        }
+        match self.is_poison_deadly {
+            Some("poison panics") => panic!("scripted"),
+            Some(_) => Err(InsertError::Refused("out of range".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn prune(&mut self, before_us: i64) -> Result<bool, InsertError> {
+        self.n_prunes += 1;
+        self.prunes.send(before_us).ok(); // As above.
+        Ok(self.n_prunes == 1)
+    }
+}
+
+fn numbers(batch: &[Entry]) -> Vec<u64> {
+    let number = |entry: &Entry| match entry {
+        Entry::Request(row) => Some(u64::try_from(row.request_id.as_u128()).unwrap()),
+        Entry::Refused(_) => None,
+    };
+    batch.iter().filter_map(number).collect()
+}
+
+// === rows ===
+
+/// The row of a request that got no further than its key.
+pub(super) fn row(number: u64) -> Box<UsageRow> {
+    Box::new(UsageRow {
+        request_id: Uuid::from_u128(u128::from(number)),
+        client_request_id: None,
+        upstream_request_id: None,
+        correlation_id: None,
+        started_at_us: STARTED_AT_US,
+        caller: caller(),
+        endpoint: Endpoint::ChatCompletions,
+        dialect: Dialect::Chat,
+        requested_model: "".into(),
+        deployment: None,
+        target: None,
+        is_stream: false,
+        status: 401,
+        outcome: Outcome::Unauthorized,
+        error_class: None,
+        is_degraded: false,
+        usage_source: UsageSource::None,
+        tokens: Tokens::default(),
+        cost_nanousd: None,
+        price_version: None,
+        timings: Timings::default(),
+        request_bytes: 0,
+        response_bytes: 0,
+        source_ip: None,
+        end_user: None,
+        metadata: Vec::new(),
+        attempts: Vec::new(),
+    })
+}
+
+pub(super) fn old_row(number: u64) -> Box<UsageRow> {
+    Box::new(UsageRow { started_at_us: 0, ..*row(number) })
+}
+
+pub(super) fn refusal(unix_minute: i64, source_ip: &str, count: u64) -> RefusedRow {
+    RefusedRow { unix_minute, source_ip: source_ip.parse().ok(), count }
+}
+
+fn caller() -> Arc<RowCaller> {
+    Arc::new(RowCaller {
+        workspace: WorkspaceId(Uuid::from_u128(0xa1)),
+        workspace_slug: "acme".into(),
+        environment: EnvironmentId(Uuid::from_u128(0xa2)),
+        environment_slug: "production".into(),
+        key: None,
+        key_name: None,
+    })
+}
+
+const BARE_NULLS: &str = "audio_in audio_out client_request_id connection connection_id \
+    correlation_id cost_nanousd deployment deployment_id end_user error_class first_token_us \
+    headers_us input_cache_read input_cache_write_1h input_cache_write_5m input_uncached key \
+    key_id model model_id output output_tokens_per_second price_version provider reasoning \
+    source_ip target_id upstream_model upstream_request_id";
+
+/// A row in which every column has a value of its own.
+fn full_row() -> Box<UsageRow> {
+    let target = RowTarget {
+        target: TargetId(Uuid::from_u128(0xb1)),
+        model: ModelId(Uuid::from_u128(0xb2)),
+        model_alias: "sonnet".into(),
+        upstream_model: "claude-sonnet-4-5".into(),
+        connection: ConnectionId(Uuid::from_u128(0xb3)),
+        connection_name: "anthropic-main".into(),
+        provider: "anthropic",
+    };
+    let attempt = AttemptRow {
+        target: target.target,
+        connection: target.connection,
+        connection_name: Arc::clone(&target.connection_name),
+        model: Arc::clone(&target.model_alias),
+        status: Some(529),
+        error_class: Some("overloaded"),
+        is_maybe_billed: true,
+        started_us: 31,
+        headers_us: None,
+        first_token_us: Some(33),
+        total_us: 34,
+    };
+    Box::new(UsageRow {
+        request_id: Uuid::from_u128(0xff),
+        client_request_id: Some("client-1".into()),
+        upstream_request_id: Some("req_1".into()),
+        correlation_id: Some("trace-1".into()),
+        started_at_us: STARTED_AT_US + 1,
+        caller: Arc::new(RowCaller {
+            key: Some(VirtualKeyId(Uuid::from_u128(0xa3))),
+            key_name: Some("backend".into()),
+            ..(*caller()).clone()
+        }),
+        endpoint: Endpoint::Messages,
+        dialect: Dialect::Messages,
+        requested_model: "chat".into(),
+        deployment: Some((DeploymentId(Uuid::from_u128(0xa4)), "chat-pool".into())),
+        target: Some(Arc::new(target)),
+        is_stream: true,
+        status: 200,
+        outcome: Outcome::StreamBroken,
+        error_class: Some("reset"),
+        is_degraded: true,
+        usage_source: UsageSource::Estimated,
+        tokens: Tokens {
+            input_uncached: Some(11),
+            input_cache_read: Some(12),
+            input_cache_write_5m: Some(13),
+            input_cache_write_1h: Some(0),
+            output: Some(15),
+            reasoning: Some(5),
+            audio_in: Some(17),
+            audio_out: Some(u64::MAX),
+        },
+        cost_nanousd: Some(19),
+        price_version: Some("catalogue-1".into()),
+        timings: Timings {
+            total_us: 1_000_022,
+            overhead_us: 23,
+            queue_us: 24,
+            headers_us: Some(25),
+            first_token_us: Some(22),
+        },
+        request_bytes: 27,
+        response_bytes: 28,
+        source_ip: Some("2001:db8::1".parse().unwrap()),
+        end_user: Some("user \"7\"".into()),
+        metadata: vec![("a".into(), "1".into()), ("b\"".into(), "\u{e9}\n".into())],
+        attempts: vec![attempt.clone(), AttemptRow { status: None, ..attempt }],
+    })
+}
+
+fn full_columns() -> serde_json::Value {
+    let mut columns = json!({
+        "request_id": "00000000-0000-0000-0000-0000000000ff",
+        "started_at": STARTED_AT_US + 1,
+        "workspace_id": "00000000-0000-0000-0000-0000000000a1",
+        "workspace": "acme",
+        "environment_id": "00000000-0000-0000-0000-0000000000a2",
+        "environment": "production",
+        "key_id": "00000000-0000-0000-0000-0000000000a3",
+        "key": "backend",
+        "deployment_id": "00000000-0000-0000-0000-0000000000a4",
+        "deployment": "chat-pool",
+        "requested_model": "chat",
+        "model_id": "00000000-0000-0000-0000-0000000000b2",
+        "model": "sonnet",
+        "upstream_model": "claude-sonnet-4-5",
+        "provider": "anthropic",
+        "connection_id": "00000000-0000-0000-0000-0000000000b3",
+        "connection": "anthropic-main",
+        "target_id": "00000000-0000-0000-0000-0000000000b1",
+        "dialect": "messages",
+        "endpoint": "messages",
+        "stream": true,
+        "status": 200,
+        "outcome": "stream_broken",
+        "error_class": "reset",
+        "degraded": true,
+    });
+    let mut others = full_measures();
+    columns.as_object_mut().unwrap().append(others.as_object_mut().unwrap());
+    columns
+}
+
+fn full_measures() -> serde_json::Value {
+    let attempt = json!({
+        "target_id": "00000000-0000-0000-0000-0000000000b1",
+        "connection_id": "00000000-0000-0000-0000-0000000000b3",
+        "connection": "anthropic-main",
+        "model": "sonnet",
+        "status": 529,
+        "error_class": "overloaded",
+        "maybe_billed": true,
+        "started_us": 31,
+        "headers_us": null,
+        "first_token_us": 33,
+        "total_us": 34,
+    });
+    let mut second = attempt.clone();
+    second["status"] = json!(null);
+    json!({
+        "usage_source": "estimated",
+        "input_uncached": 11,
+        "input_cache_read": 12,
+        "input_cache_write_5m": 13,
+        "input_cache_write_1h": 0,
+        "output": 15,
+        "reasoning": 5,
+        "audio_in": 17,
+        "audio_out": i64::MAX,
+        "cost_nanousd": 19,
+        "priced": true,
+        "price_version": "catalogue-1",
+        "total_us": 1_000_022,
+        "overhead_us": 23,
+        "queue_us": 24,
+        "headers_us": 25,
+        "first_token_us": 22,
+        "output_tokens_per_second": 20.0,
+        "request_bytes": 27,
+        "response_bytes": 28,
+        "source_ip": "2001:db8::1",
+        "end_user": "user \"7\"",
+        "metadata": { "a": "1", "b\"": "\u{e9}\n" },
+        "correlation_id": "trace-1",
+        "client_request_id": "client-1",
+        "upstream_request_id": "req_1",
+        "attempts": [attempt, second],
+    })
+}
