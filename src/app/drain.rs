@@ -1,0 +1,50 @@
+//! The way out: not ready, then no more connections, then as soon as nothing is in flight.
+
+use std::time::Duration;
+
+use crate::app::{App, USAGE_CLOSE_MAX};
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Requests that were cut at the end of the drain time.
+    pub cut: usize,
+}
+
+impl App {
+    /// Drains and stops. Returns when nothing is left, at the latest after the configured times.
+    pub async fn stop(mut self) -> Drained {
+        let config = self.config.drain.clone();
+        self.flow.start_draining();
+        tracing::info!(in_flight = self.flow.in_flight(), "draining");
+        tokio::time::sleep(config.delay).await;
+        self.shutdown.send_replace(true);
+        let idle = tokio::time::timeout(config.time_max, self.flow.idle()).await;
+        let cut = if idle.is_ok() { 0 } else { self.flow.in_flight() };
+        if 0 < cut {
+            tracing::warn!(cut, "requests cut at the end of the drain time");
+        }
+        // First the requests end, then their rows are written.
+        shut(self.data.take());
+        self.usage.close(USAGE_CLOSE_MAX).await;
+        shut(self.control.take());
+        if let Some(log) = &self.log {
+            log.flush(Duration::from_secs(1));
+        }
+        Drained { cut }
+    }
+}
+
+/// An `App` may be dropped where blocking is not allowed.
+impl Drop for App {
+    fn drop(&mut self) {
+        shut(self.data.take());
+        shut(self.control.take());
+    }
+}
+
+fn shut(runtime: Option<tokio::runtime::Runtime>) {
+    if let Some(runtime) = runtime {
+        runtime.shutdown_background();
+    }
+}

@@ -1,0 +1,233 @@
+//! The only place that knows all parts: configuration in, a running gateway out.
+//!
+//! ```text
+//! App::start   builds the parts in order, each finished when built
+//! resources    the declarative document: read, built, put in force; again on SIGHUP
+//! listen       sockets and TLS
+//! observe      what the admin listener shows
+//! drain        the way out
+//! ```
+//!
+//! Two runtimes: one for the data plane, one for everything that must never slow it down.
+
+mod drain;
+mod listen;
+mod observe;
+mod resources;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::services::Service as _;
+use pingora_proxy::http_proxy;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::admin::token::{AdminToken, TokenError};
+use crate::clock::Clock;
+use crate::config::ConfigError;
+use crate::config::server::ServerConfig;
+use crate::control::State;
+use crate::control::live::Live;
+use crate::net::resolve::{Resolver, ResolverConfig, SystemLookup};
+use crate::proxy::call::BodyLimits;
+use crate::proxy::front::{Front, FrontLimits};
+use crate::proxy::serve::{Flow, Gateway, GatewayLimits};
+use crate::secret::Secret;
+use crate::telemetry::log::LogHandle;
+use crate::telemetry::metrics::Metrics;
+use crate::usage::store::{self, StoreError, UsageSink};
+
+pub use self::listen::Listening;
+
+/// A running gateway.
+pub struct App {
+    pub listening: Listening,
+    /// Shown once by who started the gateway, when it was made here.
+    pub admin_token: AdminToken,
+    config: ServerConfig,
+    state: Arc<State>,
+    live: Mutex<Live>,
+    metrics: Arc<Metrics>,
+    usage: UsageSink,
+    flow: Arc<Flow>,
+    resolver: Arc<Resolver>,
+    certificate: Option<Arc<listen::Certificate>>,
+    simulated: Option<loadtest::mock::Mock>,
+    shutdown: watch::Sender<bool>,
+    log: Option<LogHandle>,
+    /// Dropped last, and in this order.
+    data: Option<Runtime>,
+    control: Option<Runtime>,
+}
+
+/// Besides the configuration, what only the starter knows.
+#[derive(Default)]
+pub struct Surroundings {
+    pub clock: Clock,
+    pub admin_token: Option<Secret>,
+    pub log: Option<LogHandle>,
+    /// What `${NAME}` in documents means; the process's own env vars by default.
+    pub env: Option<Arc<dyn Fn(&str) -> Option<String> + Send + Sync>>,
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("cannot use the TLS certificate {}: {reason}", path.display())]
+    Certificate { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Usage(#[from] StoreError),
+    #[error("SLUICE_ADMIN_TOKEN: {0}")]
+    Token(#[from] TokenError),
+    #[error("cannot start a thread: {0}")]
+    Runtime(std::io::Error),
+}
+
+impl App {
+    /// Starts everything. When this returns, the listeners accept.
+    pub fn start(config: ServerConfig, around: Surroundings) -> Result<Self, StartError> {
+        let env = around.env.unwrap_or_else(|| Arc::new(|name: &str| std::env::var(name).ok()));
+        let document = resources::read(&config, &*env)?;
+        let admin_token = AdminToken::new(around.admin_token)?;
+        let control = runtime("sluice-control", 1)?;
+        let data = runtime("sluice-data", config.data.threads)?;
+        let metrics = Arc::new(Metrics::default());
+        let usage = store::start(&config.usage, around.clock.clone())?;
+        let (shutdown, signal) = watch::channel(false);
+
+        let resolver = Arc::new(Resolver::new(
+            SystemLookup,
+            ResolverConfig {
+                refresh: config.upstream.dns_refresh,
+                stale_max: crate::net::resolve::STALE_MAX,
+                allow_networks: config.upstream.allow_networks.clone(),
+            },
+            Arc::clone(&metrics),
+        ));
+        control.spawn(Arc::clone(&resolver).run(signal.clone()));
+        let simulated = {
+            let _control = control.enter();
+            resources::simulated(&document)?
+        };
+
+        let state = Arc::new(State::default());
+        let flow = Arc::new(Flow::default());
+        let connector = Arc::new(connector(&config));
+        let gateway = Gateway {
+            state: Arc::clone(&state),
+            connector,
+            usage: usage.clone(),
+            metrics: Arc::clone(&metrics),
+            clock: around.clock,
+            limits: limits(&config),
+            flow: Arc::clone(&flow),
+            stored: Default::default(),
+            drains: Default::default(),
+        };
+        let (sockets, certificate) = listen::bind(&config)?;
+        let listening = sockets.addresses();
+        let front = front(&config, gateway, &metrics);
+        {
+            let _data = data.enter();
+            let (mut service, fds) = sockets.into_service(front, certificate.as_ref());
+            let signal = signal.clone();
+            data.spawn(async move { service.start_service(Some(fds), signal, 1).await });
+        }
+        let app = Self {
+            listening,
+            admin_token,
+            config,
+            state,
+            live: Mutex::default(),
+            metrics,
+            usage,
+            flow,
+            resolver,
+            certificate,
+            simulated,
+            shutdown,
+            log: around.log,
+            data: Some(data),
+            control: Some(control),
+        };
+        app.install(&document);
+        Ok(app)
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub fn usage(&self) -> &UsageSink {
+        &self.usage
+    }
+
+    /// Requests that are being answered.
+    pub fn in_flight(&self) -> usize {
+        self.flow.in_flight()
+    }
+
+    /// The data plane's view of the resources.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+}
+
+fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)
+}
+
+fn connector(config: &ServerConfig) -> TransportConnector {
+    let mut options = ConnectorOptions::new(config.upstream.keepalive_pool);
+    options.ca_file =
+        config.upstream.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
+    TransportConnector::new(Some(options))
+}
+
+fn limits(config: &ServerConfig) -> GatewayLimits {
+    GatewayLimits {
+        body: BodyLimits {
+            bytes_max: config.data.body_bytes_max,
+            stall_timeout: config.data.stall_timeout,
+        },
+        write_timeout: config.data.stall_timeout,
+        in_flight_max: config.data.in_flight_max,
+        server_timing: config.data.server_timing,
+    }
+}
+
+fn front(config: &ServerConfig, gateway: Gateway, metrics: &Arc<Metrics>) -> Front {
+    // `threads` counts shards of a notification; the runtime is ours.
+    let mut conf = ServerConf { threads: config.data.threads, max_retries: 1, ..Default::default() };
+    conf.ca_file = config.upstream.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let mut proxy = http_proxy(&Arc::new(conf), gateway);
+    let mut options = pingora_core::apps::HttpServerOptions::default();
+    options.h2c = config.data.h2c;
+    options.h2_idle_timeout = Some(config.data.keepalive_timeout);
+    proxy.server_options = Some(options);
+    let limits = FrontLimits {
+        header_timeout: config.data.header_timeout,
+        keepalive_timeout: config.data.keepalive_timeout,
+        connections_max: listen::connections_max(config.data.connections_max),
+        connections_per_ip_max: config.data.connections_per_ip_max,
+        h2c: config.data.h2c,
+    };
+    Front::new(Arc::new(proxy), limits, Arc::clone(metrics))
+}
+
+/// How long the last rows may take to reach the store when the process ends.
+const USAGE_CLOSE_MAX: Duration = Duration::from_secs(20);

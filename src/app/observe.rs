@@ -1,0 +1,183 @@
+//! What the admin listener shows of the running parts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Map, Value, json};
+
+use crate::admin::token::TokenDigest;
+use crate::admin::{AdminError, AdminState, Readiness, ReadyStatus};
+use crate::clock::Millis;
+use crate::config::server::{UsageConfig, UsageUrl};
+use crate::control::State;
+use crate::control::live::lock;
+use crate::control::snapshot::{Deployment, Environment, Target};
+use crate::proxy::serve::Flow;
+use crate::route::breaker;
+use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};
+use crate::usage::store::{Reader, UsageSink};
+
+/// The parts that are looked at.
+#[derive(Clone)]
+pub(super) struct Observed {
+    pub(super) state: Arc<State>,
+    pub(super) flow: Arc<Flow>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) usage: UsageSink,
+    pub(super) log_lines_dropped: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Observed {
+    pub(super) fn admin_state(self, token: TokenDigest, usage: &UsageConfig) -> AdminState {
+        let store = match &usage.url {
+            UsageUrl::Sqlite(path) => Some(path.clone()),
+            UsageUrl::ClickHouse(_) => None,
+        };
+        let rows = store.clone();
+        let metrics = Arc::clone(&self.metrics);
+        let state = Arc::clone(&self.state);
+        AdminState {
+            token,
+            metrics: Arc::new(move || metrics.render()),
+            readiness: Arc::new(move || self.readiness()),
+            deployment_health: Arc::new(move |workspace, environment, deployment| {
+                Ok(health(&state, workspace, environment, deployment))
+            }),
+            request: Arc::new(move |id| {
+                let reader = reader(store.as_ref())?;
+                reader.by_request_id(id).map_err(|_| AdminError::Unavailable)
+            }),
+            requests: Arc::new(move |limit| {
+                let reader = reader(rows.as_ref())?;
+                let data = reader.rows(limit).map_err(|_| AdminError::Unavailable)?;
+                Ok(Some(json!({"data": data, "next_cursor": null})))
+            }),
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        let status =
+            if self.flow.is_draining() { ReadyStatus::Draining } else { ReadyStatus::Ready };
+        let mut checks = Map::new();
+        checks.insert("keys".to_owned(), json!(self.state.keys.len()));
+        checks.insert("in_flight".to_owned(), json!(self.flow.in_flight()));
+        checks.insert("usage_queue_rows".to_owned(), json!(self.usage.queue_depth()));
+        Readiness { status, checks }
+    }
+
+    /// Where a scrape finds what the metrics do not count themselves.
+    pub(super) fn sources(&self) -> Sources {
+        let state = Arc::clone(&self.state);
+        let flow = Arc::clone(&self.flow);
+        let usage = self.usage.clone();
+        let log_lines_dropped = Arc::clone(&self.log_lines_dropped);
+        Sources {
+            breakers: Some(Box::new(move || breakers(&state))),
+            usage: Some(Box::new(move || totals(&usage))),
+            log_lines_dropped: Some(Box::new(move || log_lines_dropped())),
+            is_ready: Some(Box::new(move || !flow.is_draining())),
+        }
+    }
+}
+
+fn reader(store: Option<&PathBuf>) -> Result<Reader, AdminError> {
+    Reader::open(store.ok_or(AdminError::Unavailable)?).map_err(|_| AdminError::Unavailable)
+}
+
+fn totals(usage: &UsageSink) -> UsageTotals {
+    let [accepted, inserted, dropped, lost] = usage.totals().rows();
+    UsageTotals { accepted, inserted, dropped, lost, queue_rows: usage.queue_depth() as u64 }
+}
+
+fn breakers(state: &State) -> Vec<BreakerSample> {
+    let snapshot = state.snapshot.load();
+    let now = Millis::now();
+    let environments = snapshot.environments.values();
+    let samples = |environment: &Arc<Environment>| {
+        let environment = Arc::clone(environment);
+        let deployments: Vec<Arc<Deployment>> =
+            environment.deployments.values().map(Arc::clone).collect();
+        deployments.into_iter().flat_map(move |deployment| {
+            let environment = Arc::clone(&environment);
+            let name = Arc::clone(&deployment.name);
+            deployment
+                .targets
+                .iter()
+                .map(|target| sample(&environment, &name, target, now))
+                .collect::<Vec<_>>()
+        })
+    };
+    environments.flat_map(samples).collect()
+}
+
+fn sample(
+    environment: &Environment,
+    deployment: &Arc<str>,
+    target: &Target,
+    now: Millis,
+) -> BreakerSample {
+    let state = match lock(&target.live.breaker).state(now) {
+        breaker::State::Closed => BreakerState::Closed,
+        breaker::State::HalfOpen => BreakerState::HalfOpen,
+        breaker::State::Open { .. } => BreakerState::Open,
+    };
+    let [workspace, _] = &environment.workspace_names;
+    let [slug, _] = &environment.environment_names;
+    BreakerSample {
+        workspace: Arc::from(&**workspace),
+        environment: Arc::from(&**slug),
+        deployment: Arc::clone(deployment),
+        target: Arc::clone(&target.name),
+        state,
+    }
+}
+
+/// The targets of one deployment as they stand.
+fn health(state: &State, workspace: &str, environment: &str, deployment: &str) -> Option<Value> {
+    let snapshot = state.snapshot.load();
+    let found = snapshot
+        .environments
+        .values()
+        .find(|candidate| candidate.is_named(workspace, environment))?;
+    let deployment = found
+        .deployments
+        .iter()
+        .find(|(name, built)| {
+            &***name == deployment || built.id.is_some_and(|id| id.to_string() == deployment)
+        })
+        .map(|(_, built)| built)?;
+    let now = Millis::now();
+    let targets: Vec<Value> =
+        deployment.targets.iter().map(|target| target_health(target, now)).collect();
+    Some(json!({
+        "id": deployment.id.map(|id| id.to_string()),
+        "name": &*deployment.name,
+        "targets": targets,
+    }))
+}
+
+fn target_health(target: &Target, now: Millis) -> Value {
+    let breaker = lock(&target.live.breaker).state(now);
+    let (state, ejected_for) = match breaker {
+        breaker::State::Closed => ("closed", None),
+        breaker::State::HalfOpen => ("half_open", None),
+        breaker::State::Open { until } => ("open", Some(until.since(now))),
+    };
+    let benched_for = target.connection.live.benched_until(now).map(|until| until.since(now));
+    let is_up = target.connection.health.as_ref().map(|health| health.is_up());
+    json!({
+        "id": target.id.to_string(),
+        "name": &*target.name,
+        "connection": &*target.connection.name,
+        "weight": target.weight,
+        "tier": target.tier,
+        "state": state,
+        "ejected_for_ms": ejected_for.map(|left| left.as_millis()),
+        "benched_for_ms": benched_for.map(|left| left.as_millis()),
+        "health_check": is_up.map(|is_up| if is_up { "up" } else { "down" }),
+        "last_error": *lock(&target.live.last_error),
+        "in_flight": target.live.in_flight.load(Ordering::Relaxed),
+        "ewma_latency_us": lock(&target.live.latency).micros(now),
+    })
+}

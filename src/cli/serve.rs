@@ -1,0 +1,102 @@
+//! `sluice serve`: the gateway until a signal ends it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{FAILED, code_of, load};
+use crate::admin::token::AdminToken;
+use crate::app::{App, StartError, Surroundings};
+use crate::config::server::ServerConfig;
+use crate::secret::Secret;
+use crate::telemetry::log;
+
+pub(super) fn run(path: Option<&Path>) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return code_of(&StartError::Config(error));
+        }
+    };
+    let app = match start(config) {
+        Ok(app) => app,
+        Err(error) => {
+            eprintln!("{error}");
+            return code_of(&error);
+        }
+    };
+    announce(&app);
+    until_signalled(app, path)
+}
+
+/// Starts the gateway with its log and the env vars of the process.
+pub(super) fn start(config: ServerConfig) -> Result<App, StartError> {
+    let log = log::init(&config.telemetry.log)?;
+    let around = Surroundings {
+        admin_token: std::env::var("SLUICE_ADMIN_TOKEN").ok().map(Secret::new),
+        log: Some(log),
+        ..Surroundings::default()
+    };
+    App::start(config, around)
+}
+
+fn announce(app: &App) {
+    let at = |addresses: &[std::net::SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    eprintln!("data plane:  {}", at(&app.listening.data));
+    if !app.listening.tls.is_empty() {
+        eprintln!("with TLS:    {}", at(&app.listening.tls));
+    }
+    eprintln!("admin plane: {}", app.listening.admin);
+    if let AdminToken::Made(token) = &app.admin_token {
+        eprintln!("admin token: {}  (shown once; set SLUICE_ADMIN_TOKEN to choose it)", token.expose());
+    }
+}
+
+/// SIGHUP reloads, SIGTERM drains, SIGINT ends at once.
+pub(super) fn until_signalled(app: App, path: Option<&Path>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else {
+        eprintln!("cannot start a runtime for signals");
+        return ExitCode::from(FAILED);
+    };
+    runtime.block_on(async {
+        let on = |kind| signal(kind);
+        let signals = (
+            on(SignalKind::hangup()),
+            on(SignalKind::terminate()),
+            on(SignalKind::interrupt()),
+        );
+        let (Ok(hangup), Ok(terminate), Ok(interrupt)) = signals else {
+            eprintln!("cannot listen to signals");
+            return ExitCode::from(FAILED);
+        };
+        wait(app, path, (hangup, terminate, interrupt)).await
+    })
+}
+
+async fn wait(
+    app: App,
+    path: Option<&Path>,
+    (mut hangup, mut terminate, mut interrupt): (Signal, Signal, Signal),
+) -> ExitCode {
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                // Both failures are logged where they happen, and leave everything as it was.
+                let log = load(path).map(|config| config.telemetry.log);
+                drop(app.reload(log.ok().as_deref()));
+            }
+            _ = terminate.recv() => {
+                return tokio::select! {
+                    drained = app.stop() => ExitCode::from(u8::from(0 < drained.cut)),
+                    _ = interrupt.recv() => ExitCode::from(FAILED),
+                };
+            }
+            _ = interrupt.recv() => return app.stop_at_once().await,
+        }
+    }
+}
