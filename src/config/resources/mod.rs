@@ -5,10 +5,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::document;
+use super::fields::{Fields, Report};
+use super::interpolate::interpolate;
+use super::problem::{Problem, Problems};
 use crate::dialect::{Dialects, Endpoint};
+use crate::price::Price;
 use crate::provider::Provider;
 use crate::secret::Secret;
-use crate::price::Price;
+
+mod connection;
+mod deployment;
+mod model;
+mod names;
+mod unenforced;
+mod virtual_key;
+mod workspace;
+
+/// A document without problems, and what its author should hear.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    pub resources: Resources,
+    pub warnings: Vec<Problem>,
+}
 
 /// A whole document.
 #[derive(Debug, Clone, Default)]
@@ -173,6 +192,7 @@ pub struct Failover {
 }
 
 /// The failures after which the next target is tried.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the document")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailoverOn {
     pub connect: bool,
@@ -231,6 +251,23 @@ pub enum Allowed<T> {
     Only(Vec<T>),
 }
 
+impl Resources {
+    /// Reads `text`, whose format the ending of `file` tells; `env` gives the values of `${NAME}`.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Checked, Problems> {
+        let mut root = document::parse(file, text)?;
+        let mut report = Report::new(file);
+        interpolate(&mut root, env, &mut report);
+        let resources = Fields::root(&report, &root).map(workspace::resources);
+        let warnings = report.finish()?;
+        let resources = resources.expect("the root of a document is a table");
+        Ok(Checked { resources, warnings })
+    }
+}
+
 impl<T: PartialEq> Allowed<T> {
     pub fn allows(&self, item: &T) -> bool {
         match self {
@@ -239,3 +276,6 @@ impl<T: PartialEq> Allowed<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,19 @@
 //! `sluice.toml`: listeners, stores, limits of the process.
+//!
+//! An env var wins over the file, the file over the defaults. The defaults and bounds stand in
+//! `read`, and nowhere else: [`ServerConfig::default`] is what an empty file gives.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::document;
+use super::fields::{Fields, Report};
+use super::problem::Problems;
 use crate::secret::Secret;
+
+mod env;
+mod read;
 
 /// The configuration of one process, checked.
 #[derive(Debug, Clone)]
@@ -23,6 +32,7 @@ pub struct ServerConfig {
 }
 
 /// `[data]`: the listener that applications call.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the document")]
 #[derive(Debug, Clone)]
 pub struct DataConfig {
     pub listen: Vec<SocketAddr>,
@@ -140,3 +150,42 @@ pub struct DrainConfig {
     /// What is still running after this is cut.
     pub time_max: Duration,
 }
+
+impl ServerConfig {
+    /// Reads `text`, whose format the ending of `file` tells, and the `SLUICE_…` among `env`.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
+        let mut root = document::parse(file, text)?;
+        let report = Report::new(file);
+        env::overlay(&mut root, env, &report);
+        let config = Fields::root(&report, &root).map(read::server);
+        report.finish()?;
+        Ok(config.expect("the root of a document is a table"))
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self::parse("sluice.toml", "", std::iter::empty()).expect("the defaults have no problems")
+    }
+}
+
+impl IpNetwork {
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        let (network, address, width) = match (self.address, address) {
+            (V4(network), V4(address)) => (network.to_bits().into(), address.to_bits().into(), 32),
+            (V6(network), V6(address)) => (network.to_bits(), address.to_bits(), 128),
+            (V4(_), V6(_)) | (V6(_), V4(_)) => return false,
+        };
+        let host_bits = width - u32::from(self.prefix_len).min(width);
+        let prefix = |bits: u128| bits.checked_shr(host_bits).unwrap_or(0);
+        prefix(network) == prefix(address)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,0 @@
-//! TOML, YAML and JSON as one tree with lines.

@@ -1,0 +1,153 @@
+//! Policies that a document may hold and that this version does not act on.
+//!
+//! Their shape is checked, so that a document stays good, and each place gets one warning, so that
+//! nobody relies on a limit that is not there.
+
+use super::model::parse_decimal;
+use super::names::is_metadata_key;
+use crate::config::fields::{Fields, Item};
+
+const WARNING: &str = "is read but not enforced by this version";
+
+/// `limits` of anything.
+pub(super) fn limits(fields: &Fields<'_>) {
+    let Some(item) = fields.get("limits") else { return };
+    item.warning(WARNING);
+    for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
+        limit(fields);
+    }
+}
+
+fn limit(fields: Fields<'_>) {
+    let metrics = ["requests", "tokens", "input_tokens", "output_tokens", "cost_usd", "concurrent"];
+    let metric = fields.require("metric").and_then(|item| one_of(&item, &metrics));
+    let periods = ["second", "minute", "hour", "day", "week", "month", "lifetime"];
+    // What runs at once has no period.
+    let period = match metric {
+        Some("concurrent") => fields.get("period"),
+        _ => fields.require("period"),
+    };
+    if let Some(item) = period {
+        one_of(&item, &periods);
+    }
+    if let Some(item) = fields.require("amount") {
+        let is_amount = |text: &str| match metric {
+            Some("cost_usd") => parse_decimal(text).is_ok(),
+            _ => text.parse::<u64>().is_ok(),
+        };
+        if item.decimal().is_some_and(|text| !is_amount(text)) {
+            item.problem("must be a whole number, or dollars as a decimal for `cost_usd`");
+        }
+    }
+    if let Some(item) = fields.get("dimension") {
+        let text = item.text();
+        let metadata = text.and_then(|text| text.strip_prefix("metadata."));
+        let is_known =
+            metadata.map_or(matches!(text, Some("source_ip" | "end_user")), is_metadata_key);
+        if text.is_some() && !is_known {
+            item.problem("must be `source_ip`, `end_user` or `metadata.<key>`");
+        }
+    }
+    choice(&fields, "mode", &["local", "shared"]);
+    choice(&fields, "on_error", &["allow_local", "deny"]);
+    fields.finish();
+}
+
+/// `settings` of a workspace.
+pub(super) fn workspace_settings(fields: &Fields<'_>) {
+    let Some(fields) = fields.get("settings").and_then(|item| item.fields()) else { return };
+    cache(&fields);
+    instructions(&fields);
+    if let Some(item) = fields.get("retention_days") {
+        item.warning(WARNING);
+        let _: Option<u32> = item.number(&(1..=3_650));
+    }
+    if let Some(item) = fields.get("payload_logging") {
+        item.warning(WARNING);
+        one_of(&item, &["off", "metadata", "full"]);
+    }
+    fields.finish();
+}
+
+/// What an environment can hold besides its resources.
+pub(super) fn environment_policies(fields: &Fields<'_>) {
+    limits(fields);
+    instructions(fields);
+    rules(fields);
+    free_tables(fields, "priority_pools");
+}
+
+/// What a deployment can hold besides its targets.
+pub(super) fn deployment_policies(fields: &Fields<'_>) {
+    limits(fields);
+    cache(fields);
+    instructions(fields);
+    rules(fields);
+    free_table(fields, "default_params");
+    free_table(fields, "override_params");
+    let Some(item) = fields.get("guards") else { return };
+    item.warning(WARNING);
+    for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
+        // Each guard has settings of its own besides these.
+        choice(&fields, "stage", &["request", "response", "both"]);
+        choice(&fields, "on_error", &["allow", "deny"]);
+    }
+}
+
+/// A table whose content is its user's.
+pub(super) fn free_table(fields: &Fields<'_>, name: &'static str) {
+    if let Some(item) = fields.get(name) {
+        item.warning(WARNING);
+        item.fields();
+    }
+}
+
+fn free_tables(fields: &Fields<'_>, name: &'static str) {
+    if let Some(item) = fields.get(name) {
+        item.warning(WARNING);
+        item.list().unwrap_or_default().iter().for_each(|item| {
+            item.fields();
+        });
+    }
+}
+
+fn cache(fields: &Fields<'_>) {
+    let Some(item) = fields.get("cache") else { return };
+    item.warning(WARNING);
+    let Some(fields) = item.fields() else { return };
+    fields.flag("enabled", false);
+    fields.number("ttl_s", 1..=31_536_000, 300);
+    fields.number("max_entry_bytes", 1..=1 << 30, 1 << 20);
+    fields.number("max_bytes", 1..=1 << 40, 1_u64 << 28);
+    fields.flag("only_deterministic", false);
+    fields.finish();
+}
+
+fn instructions(fields: &Fields<'_>) {
+    if let Some(item) = fields.get("instructions") {
+        item.warning(WARNING);
+        item.text();
+    }
+}
+
+fn rules(fields: &Fields<'_>) {
+    let Some(item) = fields.get("rules") else { return };
+    item.warning(WARNING);
+    for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
+        // The simple forms have fields of their own in place of `when`.
+        fields.text("when");
+        fields.get("traffic_percent").and_then(|item| item.fraction(&(0.0..=100.0)));
+        fields.require("then").and_then(|item| item.fields());
+    }
+}
+
+fn choice(fields: &Fields<'_>, name: &'static str, words: &[&'static str]) {
+    if let Some(item) = fields.get(name) {
+        one_of(&item, words);
+    }
+}
+
+fn one_of(item: &Item<'_>, words: &[&'static str]) -> Option<&'static str> {
+    let choices: Vec<(&str, &'static str)> = words.iter().map(|word| (*word, *word)).collect();
+    item.choice(&choices)
+}

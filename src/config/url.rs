@@ -1,0 +1,200 @@
+//! Addresses of upstreams and stores, taken apart and checked.
+//!
+//! Messages say what is wrong without showing the address: it may hold a password.
+
+use std::net::Ipv6Addr;
+
+use super::resources::BaseUrl;
+
+/// `scheme://user@host:port/path`, of which the last three may be missing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    pub scheme: String,
+    pub user: Option<String>,
+    /// At least one; only the address of a cluster has several.
+    pub hosts: Vec<Host>,
+    /// With the slash at its start.
+    pub path: String,
+    pub has_query: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Lowercase, and without brackets for an IPv6 address.
+    pub name: String,
+    pub port: Option<u16>,
+}
+
+/// Reads what stands before `/chat/completions`.
+pub fn base_url(text: &str) -> Result<BaseUrl, &'static str> {
+    let url = Url::parse(text)?;
+    let is_tls = match url.scheme.as_str() {
+        "http" => false,
+        "https" => true,
+        _ => return Err("must begin with http:// or https://"),
+    };
+    if url.user.is_some() {
+        return Err("must not hold a user or a password: use `credential`");
+    }
+    if url.has_query {
+        return Err("must not hold `?` or `#`");
+    }
+    let mut hosts = url.hosts.into_iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err("must name one host");
+    };
+    let port = host.port.unwrap_or(if is_tls { 443 } else { 80 });
+    let path = url.path.trim_end_matches('/').to_owned();
+    Ok(BaseUrl { is_tls, host: host.name, port, path })
+}
+
+impl Url {
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("must be a URL: no spaces, and only ASCII characters");
+        }
+        let (scheme, rest) = text.split_once("://").ok_or("must be a URL with `://`")?;
+        let is_query = |letter| letter == '?' || letter == '#';
+        let (rest, has_query) = match rest.split_once(is_query) {
+            Some((rest, _)) => (rest, true),
+            None => (rest, false),
+        };
+        let authority = rest.split('/').next().unwrap_or_default();
+        let path = rest.get(authority.len()..).unwrap_or_default();
+        let (user, hosts) = match authority.rsplit_once('@') {
+            Some((user, hosts)) => (Some(user.to_owned()), hosts),
+            None => (None, authority),
+        };
+        let hosts = hosts.split(',').map(Host::parse).collect::<Result<_, _>>()?;
+        Ok(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            user,
+            hosts,
+            path: path.to_owned(),
+            has_query,
+        })
+    }
+}
+
+impl Host {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        const BAD_PORT: &str = "must have a port between 1 and 65535 after `:`, or none";
+        let (name, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']').ok_or("`[` has no `]`")?;
+                address.parse::<Ipv6Addr>().map_err(|_| "must have an IPv6 address in `[]`")?;
+                let port = match port {
+                    "" => None,
+                    port => Some(port.strip_prefix(':').ok_or(BAD_PORT)?),
+                };
+                (address, port)
+            }
+            None => match text.split_once(':') {
+                Some((name, port)) => (name, Some(port)),
+                None => (text, None),
+            },
+        };
+        let port = match port {
+            None => None,
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(port.parse().ok().filter(|&port| port != 0).ok_or(BAD_PORT)?)
+            }
+            Some(_) => return Err(BAD_PORT),
+        };
+        if !text.starts_with('[') && !is_host_name(name) {
+            return Err("must have a host: letters, digits, `-`, `_` and dots");
+        }
+        Ok(Self { name: name.to_ascii_lowercase(), port })
+    }
+}
+
+/// An IPv4 address, or a name that DNS can look up.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    // A dot at the end makes a name absolute.
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn base_urls_are_taken_apart() {
+        let read = |text| {
+            let url = base_url(text).unwrap();
+            format!("{} {} {} {:?}", url.is_tls, url.host, url.port, url.path)
+        };
+        assert_eq!(read("https://api.openai.com/v1"), r#"true api.openai.com 443 "/v1""#);
+        assert_eq!(read("https://api.openai.com/v1/"), r#"true api.openai.com 443 "/v1""#);
+        assert_eq!(read("http://LocalHost:8000"), r#"false localhost 8000 """#);
+        assert_eq!(read("http://10.0.0.1/"), r#"false 10.0.0.1 80 """#);
+        assert_eq!(read("HTTP://[::1]:8000/a/b"), r#"false ::1 8000 "/a/b""#);
+    }
+
+    #[test]
+    fn bad_base_urls_are_refused_without_being_shown() {
+        let mut table = String::new();
+        for text in [
+            "",
+            "api.openai.com/v1",
+            "ftp://a/v1",
+            "https://",
+            "https:///v1",
+            "https://user:hunter2@a/v1",
+            "https://a/v1?key=hunter2",
+            "https://a/v1#x",
+            "https://a b/v1",
+            "https://a..b/v1",
+            "https://ü/v1",
+            "https://a:/v1",
+            "https://a:0/v1",
+            "https://a:+1/v1",
+            "https://a:65536/v1",
+            "https://[::1/v1",
+            "https://[::1]x/v1",
+            "https://[nonsense]/v1",
+            "https://a,b/v1",
+        ] {
+            table += &format!("{text:<28} {}\n", base_url(text).unwrap_err());
+        }
+        insta::assert_snapshot!(table, @r"
+                                 must be a URL with `://`
+    api.openai.com/v1            must be a URL with `://`
+    ftp://a/v1                   must begin with http:// or https://
+    https://                     must have a host: letters, digits, `-`, `_` and dots
+    https:///v1                  must have a host: letters, digits, `-`, `_` and dots
+    https://user:hunter2@a/v1    must not hold a user or a password: use `credential`
+    https://a/v1?key=hunter2     must not hold `?` or `#`
+    https://a/v1#x               must not hold `?` or `#`
+    https://a b/v1               must be a URL: no spaces, and only ASCII characters
+    https://a..b/v1              must have a host: letters, digits, `-`, `_` and dots
+    https://ü/v1                 must be a URL: no spaces, and only ASCII characters
+    https://a:/v1                must have a port between 1 and 65535 after `:`, or none
+    https://a:0/v1               must have a port between 1 and 65535 after `:`, or none
+    https://a:+1/v1              must have a port between 1 and 65535 after `:`, or none
+    https://a:65536/v1           must have a port between 1 and 65535 after `:`, or none
+    https://[::1/v1              `[` has no `]`
+    https://[::1]x/v1            must have a port between 1 and 65535 after `:`, or none
+    https://[nonsense]/v1        must have an IPv6 address in `[]`
+    https://a,b/v1               must name one host
+    ");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text: String, tail in "[a-z0-9:/@?#,\\[\\].-]{0,20}") {
+            prop_assert!(base_url(&text).is_err());
+            if let Ok(url) = base_url(&format!("http://{tail}")) {
+                prop_assert!(!url.host.is_empty() && !url.path.ends_with('/'));
+            }
+        }
+    }
+}
