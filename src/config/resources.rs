@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::dialect::{Dialects, Endpoint};
+use crate::price::Price;
 use crate::provider::Provider;
 use crate::secret::Secret;
-use crate::price::Price;
 
 /// A whole document.
 #[derive(Debug, Clone, Default)]
