@@ -121,9 +121,7 @@ impl Provider {
             Audio, Chat, Completions, Embeddings, Images, Messages, Moderations, Rerank, Responses,
         };
         let dialects: &[Dialect] = match self {
-            Self::OpenAi => {
-                &[Chat, Responses, Embeddings, Completions, Moderations, Images, Audio]
-            }
+            Self::OpenAi => &[Chat, Responses, Embeddings, Completions, Moderations, Images, Audio],
             Self::Anthropic => &[Messages],
             Self::Cohere => &[Rerank],
             Self::Compatible(_) => {

@@ -14,15 +14,42 @@ use crate::config::fields::{Fields, Item};
 
 const HOUR_MS: u64 = 3_600_000;
 
-pub(super) const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(5),
-    headers: Duration::from_mins(1),
-    first_token: Duration::from_mins(1),
-    idle: Duration::from_mins(1),
-    total: Duration::from_mins(10),
-};
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            headers: Duration::from_mins(1),
+            first_token: Duration::from_mins(1),
+            idle: Duration::from_mins(1),
+            total: Duration::from_mins(10),
+        }
+    }
+}
 
-const DEFAULT_STATUSES: [u16; 7] = [408, 429, 500, 502, 503, 504, 529];
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            retries: 0,
+            on: FailoverOn {
+                connect: true,
+                timeout: true,
+                reset: true,
+                early_error: true,
+                statuses: vec![408, 429, 500, 502, 503, 504, 529],
+            },
+        }
+    }
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { consecutive_failures: 5, error_rate: 0.5, cooldown: Duration::from_secs(5) }
+    }
+}
+
+/// Silence on a stream after which a comment is sent.
+pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 
 pub(super) fn read(
     fields: Fields<'_>,
@@ -31,7 +58,7 @@ pub(super) fn read(
     global_models: &Names,
 ) -> Deployment {
     let name = names.declare(&fields, "name");
-    let timeouts = timeouts(&fields, DEFAULT_TIMEOUTS);
+    let timeouts = timeouts(&fields, Timeouts::default());
     let mut target_names = Names::default();
     let targets_item = fields.require("targets");
     let items = targets_item.as_ref().and_then(Item::list).unwrap_or_default();
@@ -174,17 +201,7 @@ fn hash(item: &Item<'_>) -> Option<HashOn> {
 }
 
 fn failover(fields: &Fields<'_>) -> Failover {
-    let mut failover = Failover {
-        max_attempts: 3,
-        retries: 0,
-        on: FailoverOn {
-            connect: true,
-            timeout: true,
-            reset: true,
-            early_error: true,
-            statuses: DEFAULT_STATUSES.to_vec(),
-        },
-    };
+    let mut failover = Failover::default();
     let Some(fields) = fields.get("failover").and_then(|item| item.fields()) else {
         return failover;
     };
@@ -228,11 +245,7 @@ fn failover_on(items: &[Item<'_>]) -> FailoverOn {
 }
 
 fn breaker(fields: &Fields<'_>) -> BreakerConfig {
-    let mut breaker = BreakerConfig {
-        consecutive_failures: 5,
-        error_rate: 0.5,
-        cooldown: Duration::from_secs(5),
-    };
+    let mut breaker = BreakerConfig::default();
     let Some(fields) = fields.get("breaker").and_then(|item| item.fields()) else {
         return breaker;
     };
