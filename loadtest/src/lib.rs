@@ -1,1 +1,3 @@
 //! A scripted provider and a load generator for LLM gateways.
+
+pub mod mock;
