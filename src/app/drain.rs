@@ -33,6 +33,13 @@ impl App {
         }
         Drained { cut }
     }
+
+    /// Stops without waiting for requests; rows that are there are still written.
+    pub async fn stop_at_once(mut self) {
+        self.shutdown.send_replace(true);
+        shut(self.data.take());
+        self.usage.close(Duration::from_secs(2)).await;
+    }
 }
 
 /// An `App` may be dropped where blocking is not allowed.

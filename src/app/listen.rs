@@ -43,7 +43,7 @@ pub struct Listening {
 pub(super) struct Sockets {
     data: Vec<(SocketAddr, TcpListener)>,
     tls: Vec<(SocketAddr, TcpListener)>,
-    pub(super) admin: TcpListener,
+    admin: TcpListener,
     admin_address: SocketAddr,
 }
 
@@ -95,7 +95,7 @@ impl Sockets {
         self,
         front: Front,
         certificate: Option<&Arc<Certificate>>,
-    ) -> Result<(Service<Front>, Fds, TcpListener), StartError> {
+    ) -> (Service<Front>, Fds, TcpListener) {
         let mut service = Service::new("data plane".to_owned(), front);
         let mut fds = Fds::new();
         let buffers = || L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
@@ -111,7 +111,7 @@ impl Sockets {
             service.add_listener(listener);
             fds.add(address.to_string(), socket.into_raw_fd());
         }
-        Ok((service, fds, self.admin))
+        (service, fds, self.admin)
     }
 }
 

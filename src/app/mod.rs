@@ -27,7 +27,10 @@ use pingora_proxy::http_proxy;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::admin::token::{AdminToken, TokenError};
+use crate::admin::{
+    self,
+    token::{AdminToken, TokenError},
+};
 use crate::clock::Clock;
 use crate::config::ConfigError;
 use crate::config::server::ServerConfig;
@@ -38,7 +41,7 @@ use crate::proxy::call::BodyLimits;
 use crate::proxy::front::{Front, FrontLimits};
 use crate::proxy::serve::{Flow, Gateway, GatewayLimits};
 use crate::secret::Secret;
-use crate::telemetry::log::LogHandle;
+use crate::telemetry::log::{LogError, LogHandle};
 use crate::telemetry::metrics::Metrics;
 use crate::usage::store::{self, StoreError, UsageSink};
 
@@ -59,7 +62,8 @@ pub struct App {
     certificate: Option<Arc<listen::Certificate>>,
     simulated: Option<loadtest::mock::Mock>,
     shutdown: watch::Sender<bool>,
-    log: Option<LogHandle>,
+    log: Option<Arc<LogHandle>>,
+    env: Arc<Env>,
     /// Dropped last, and in this order.
     data: Option<Runtime>,
     control: Option<Runtime>,
@@ -70,10 +74,13 @@ pub struct App {
 pub struct Surroundings {
     pub clock: Clock,
     pub admin_token: Option<Secret>,
-    pub log: Option<LogHandle>,
+    pub log: Option<Arc<LogHandle>>,
     /// What `${NAME}` in documents means; the process's own env vars by default.
-    pub env: Option<Arc<dyn Fn(&str) -> Option<String> + Send + Sync>>,
+    pub env: Option<Arc<Env>>,
 }
+
+/// What an env var holds.
+pub type Env = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +91,12 @@ pub enum StartError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("cannot use the TLS certificate {}: {reason}", path.display())]
     Certificate { path: PathBuf, reason: String },
+    #[error("a connection of the provider `simulated` cannot be added while running; restart")]
+    SimulatedNeedsRestart,
     #[error(transparent)]
     Usage(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("SLUICE_ADMIN_TOKEN: {0}")]
     Token(#[from] TokenError),
     #[error("cannot start a thread: {0}")]
@@ -95,7 +106,7 @@ pub enum StartError {
 impl App {
     /// Starts everything. When this returns, the listeners accept.
     pub fn start(config: ServerConfig, around: Surroundings) -> Result<Self, StartError> {
-        let env = around.env.unwrap_or_else(|| Arc::new(|name: &str| std::env::var(name).ok()));
+        let env: Arc<Env> = around.env.unwrap_or_else(|| Arc::new(|name| std::env::var(name).ok()));
         let document = resources::read(&config, &*env)?;
         let admin_token = AdminToken::new(around.admin_token)?;
         let control = runtime("sluice-control", 1)?;
@@ -121,7 +132,7 @@ impl App {
 
         let state = Arc::new(State::default());
         let flow = Arc::new(Flow::default());
-        let connector = Arc::new(connector(&config));
+        let connector = Arc::new(TransportConnector::new(Some(connector_options(&config))));
         let gateway = Gateway {
             state: Arc::clone(&state),
             connector,
@@ -133,15 +144,32 @@ impl App {
             stored: Default::default(),
             drains: Default::default(),
         };
-        let (sockets, certificate) = listen::bind(&config)?;
-        let listening = sockets.addresses();
-        let front = front(&config, gateway, &metrics);
-        {
+        let observed = observe::Observed {
+            state: Arc::clone(&state),
+            flow: Arc::clone(&flow),
+            metrics: Arc::clone(&metrics),
+            usage: usage.clone(),
+            log: around.log.clone(),
+        };
+        metrics.set_sources(observed.sources());
+        let admin_state = observed.admin_state(admin_token.digest(), &config.usage);
+        let (listening, certificate, admin) = {
             let _data = data.enter();
-            let (mut service, fds) = sockets.into_service(front, certificate.as_ref());
+            let (sockets, certificate) = listen::bind(&config)?;
+            let listening = sockets.addresses();
+            let front = front(&config, gateway, &metrics);
+            let (mut service, fds, admin) = sockets.into_service(front, certificate.as_ref());
             let signal = signal.clone();
+            let fds = Arc::new(parking_lot::Mutex::new(fds));
             data.spawn(async move { service.start_service(Some(fds), signal, 1).await });
-        }
+            (listening, certificate, admin)
+        };
+        control.spawn(async move {
+            match tokio::net::TcpListener::from_std(admin) {
+                Ok(listener) => admin::serve(listener, admin::router(admin_state), signal).await,
+                Err(error) => tracing::error!(%error, "the admin listener does not start"),
+            }
+        });
         let app = Self {
             listening,
             admin_token,
@@ -156,6 +184,7 @@ impl App {
             simulated,
             shutdown,
             log: around.log,
+            env,
             data: Some(data),
             control: Some(control),
         };
@@ -191,11 +220,11 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
         .map_err(StartError::Runtime)
 }
 
-fn connector(config: &ServerConfig) -> TransportConnector {
+fn connector_options(config: &ServerConfig) -> ConnectorOptions {
     let mut options = ConnectorOptions::new(config.upstream.keepalive_pool);
     options.ca_file =
         config.upstream.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
-    TransportConnector::new(Some(options))
+    options
 }
 
 fn limits(config: &ServerConfig) -> GatewayLimits {

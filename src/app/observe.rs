@@ -15,6 +15,7 @@ use crate::control::live::lock;
 use crate::control::snapshot::{Deployment, Environment, Target};
 use crate::proxy::serve::Flow;
 use crate::route::breaker;
+use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};
 use crate::usage::store::{Reader, UsageSink};
 
@@ -25,7 +26,7 @@ pub(super) struct Observed {
     pub(super) flow: Arc<Flow>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) usage: UsageSink,
-    pub(super) log_lines_dropped: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(super) log: Option<Arc<LogHandle>>,
 }
 
 impl Observed {
@@ -71,11 +72,13 @@ impl Observed {
         let state = Arc::clone(&self.state);
         let flow = Arc::clone(&self.flow);
         let usage = self.usage.clone();
-        let log_lines_dropped = Arc::clone(&self.log_lines_dropped);
+        let log = self.log.clone();
         Sources {
             breakers: Some(Box::new(move || breakers(&state))),
             usage: Some(Box::new(move || totals(&usage))),
-            log_lines_dropped: Some(Box::new(move || log_lines_dropped())),
+            log_lines_dropped: log.map(|log| {
+                Box::new(move || log.lines_dropped()) as Box<dyn Fn() -> u64 + Send + Sync>
+            }),
             is_ready: Some(Box::new(move || !flow.is_draining())),
         }
     }

@@ -33,9 +33,9 @@ pub(super) fn read(
     Ok(checked.resources)
 }
 
-/// Starts the built-in provider, if a connection wants it. Needs a runtime around it.
-pub(super) fn simulated(resources: &Resources) -> Result<Option<Mock>, StartError> {
-    let is_wanted = resources
+/// Whether a connection is of the built-in provider.
+fn wants_simulated(resources: &Resources) -> bool {
+    resources
         .connections
         .iter()
         .chain(resources.workspaces.iter().flat_map(|workspace| {
@@ -43,8 +43,12 @@ pub(super) fn simulated(resources: &Resources) -> Result<Option<Mock>, StartErro
         }))
         .any(|connection| {
             connection.provider == Provider::Simulated && connection.base_url.is_none()
-        });
-    if !is_wanted {
+        })
+}
+
+/// Starts the built-in provider, if a connection wants it. Needs a runtime around it.
+pub(super) fn simulated(resources: &Resources) -> Result<Option<Mock>, StartError> {
+    if !wants_simulated(resources) {
         return Ok(None);
     }
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -64,8 +68,8 @@ impl App {
     }
 
     /// Reads the document, the certificate and the log filter anew. What is wrong changes nothing.
-    pub fn reload(&self) -> Result<(), StartError> {
-        let reloaded = self.read_again();
+    pub fn reload(&self, log: Option<&str>) -> Result<(), StartError> {
+        let reloaded = self.read_again(log);
         match &reloaded {
             Ok(()) => {
                 self.metrics.reloads.inc(ReloadResult::Applied);
@@ -79,13 +83,16 @@ impl App {
         reloaded
     }
 
-    fn read_again(&self) -> Result<(), StartError> {
+    fn read_again(&self, log: Option<&str>) -> Result<(), StartError> {
         let document = read(&self.config, &*self.env)?;
-        if self.simulated.is_none() && needs_simulated(&document)? {
+        if self.simulated.is_none() && wants_simulated(&document) {
             return Err(StartError::SimulatedNeedsRestart);
         }
         if let (Some(certificate), Some(tls)) = (&self.certificate, &self.config.data.tls) {
             certificate.reload(tls)?;
+        }
+        if let (Some(handle), Some(filter)) = (&self.log, log) {
+            handle.set_filter(filter)?;
         }
         self.install(&document);
         Ok(())
@@ -102,8 +109,12 @@ impl Around for App {
         Some((address, self.resolver.built_in(address)))
     }
 
-    fn health(&self, check: &HealthCheck, url: &BaseUrl, name: &Arc<Name>) -> Arc<Health> {
-        let _control = self.control.as_ref().map(|runtime| runtime.enter());
-        Health::start(check, url, Arc::clone(name))
+    fn health(&self, check: &HealthCheck, url: &BaseUrl, name: &Arc<Name>) -> Option<Health> {
+        let control = self.control.as_ref()?;
+        let _entered = control.enter();
+        let options = Some(super::connector_options(&self.config));
+        Health::start(check, url, Arc::clone(name), options)
+            .inspect_err(|error| tracing::error!(%error, host = url.host, "no health check"))
+            .ok()
     }
 }

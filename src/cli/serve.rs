@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -36,7 +37,7 @@ pub(super) fn start(config: ServerConfig) -> Result<App, StartError> {
     let log = log::init(&config.telemetry.log)?;
     let around = Surroundings {
         admin_token: std::env::var("SLUICE_ADMIN_TOKEN").ok().map(Secret::new),
-        log: Some(log),
+        log: Some(Arc::new(log)),
         ..Surroundings::default()
     };
     App::start(config, around)
@@ -96,7 +97,10 @@ async fn wait(
                     _ = interrupt.recv() => ExitCode::from(FAILED),
                 };
             }
-            _ = interrupt.recv() => return app.stop_at_once().await,
+            _ = interrupt.recv() => {
+                app.stop_at_once().await;
+                return ExitCode::SUCCESS;
+            }
         }
     }
 }

@@ -11,8 +11,10 @@ use arc_swap::ArcSwap;
 use bytes::{BufMut as _, BytesMut};
 
 use crate::config::resources::{
-    self, Auth, BaseUrl, BreakerConfig, ModelKind, Resources, Timeouts,
+    self, Auth, BaseUrl, BreakerConfig, DEFAULT_HEARTBEAT, Failover, ModelKind, OnDisconnect,
+    Resources, Strategy, Timeouts,
 };
+use crate::config::url::base_url;
 use crate::control::live::{ConnectionLive, DeploymentLive, Live, TargetLive, lock};
 use crate::control::snapshot::{
     AdHoc, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot, Target,
@@ -31,14 +33,18 @@ use crate::telemetry::metrics::ProviderLabel;
 use crate::usage::record::{RowCaller, RowTarget};
 
 /// What building needs from the rest of the process.
-pub trait Surroundings {
+pub trait Around {
     /// The shared entry of a host name.
-    fn name(&self, host: &str, port: u16) -> Arc<Name>;
-    /// Starts the active checks of a connection.
-    fn health(&self, check: &resources::HealthCheck, url: &BaseUrl, name: &Arc<Name>)
-    -> Arc<Health>;
-    /// Where the built-in provider listens.
-    fn simulated(&self) -> Option<SocketAddr>;
+    fn name(&self, url: &BaseUrl) -> Arc<Name>;
+    /// The built-in provider.
+    fn built_in(&self) -> Option<(SocketAddr, Arc<Name>)>;
+    /// Starts the active checks of a connection; `None` if they cannot be made.
+    fn health(
+        &self,
+        check: &resources::HealthCheck,
+        url: &BaseUrl,
+        name: &Arc<Name>,
+    ) -> Option<Health>;
 }
 
 /// The outcome: a snapshot, its live state, and its keys.
@@ -56,7 +62,7 @@ impl Built {
 }
 
 /// Builds the snapshot of `resources`, taking over live state from `previous`.
-pub fn build(resources: &Resources, previous: &Live, around: &dyn Surroundings) -> Built {
+pub fn build(resources: &Resources, previous: &Live, around: &dyn Around) -> Built {
     let mut builder = Builder { previous, around, built: Built::default() };
     let global = Path { workspace: "", environment: "" };
     let connections: HashMap<&str, Arc<Connection>> = resources
@@ -74,7 +80,7 @@ pub fn build(resources: &Resources, previous: &Live, around: &dyn Surroundings) 
 
 struct Builder<'a> {
     previous: &'a Live,
-    around: &'a dyn Surroundings,
+    around: &'a dyn Around,
     built: Built,
 }
 
@@ -172,8 +178,7 @@ impl Builder<'_> {
 
     fn connection(&mut self, connection: &resources::Connection, path: Path<'_>) -> Arc<Connection> {
         let id = ConnectionId::of_path(&path.of("connection", &connection.name));
-        let base_url = self.base_url(connection);
-        let upstream_name = self.around.name(&base_url.host, base_url.port);
+        let (base_url, upstream_name) = self.upstream(connection);
         let live = self.previous.connections.get(&id).map_or_else(
             || Arc::new(ConnectionLive::default()),
             Arc::clone,
@@ -182,7 +187,7 @@ impl Builder<'_> {
         let health = connection
             .health_check
             .as_ref()
-            .map(|check| self.around.health(check, &base_url, &upstream_name));
+            .and_then(|check| self.around.health(check, &base_url, &upstream_name));
         Arc::new(Connection {
             id,
             name: connection.name.as_str().into(),
@@ -199,28 +204,28 @@ impl Builder<'_> {
         })
     }
 
-    /// The checked document has an address for every connection but the built-in provider's.
-    fn base_url(&self, connection: &resources::Connection) -> BaseUrl {
-        let simulated = self.around.simulated().filter(|_| connection.provider == Provider::Simulated);
-        match (&connection.base_url, simulated) {
-            (Some(base_url), _) => base_url.clone(),
-            (None, Some(address)) => BaseUrl {
+    /// Where a connection leads: its own address, the built-in provider, or its provider's address.
+    fn upstream(&self, connection: &resources::Connection) -> (BaseUrl, Arc<Name>) {
+        if connection.provider == Provider::Simulated
+            && connection.base_url.is_none()
+            && let Some((address, name)) = self.around.built_in()
+        {
+            let base_url = BaseUrl {
                 is_tls: false,
                 host: address.ip().to_string(),
                 port: address.port(),
                 path: "/v1".to_owned(),
-            },
-            (None, None) => connection
-                .provider
-                .base_url()
-                .and_then(resources::base_url)
-                .unwrap_or_else(|| BaseUrl {
-                    is_tls: true,
-                    host: "invalid".to_owned(),
-                    port: 443,
-                    path: String::new(),
-                }),
+            };
+            return (base_url, name);
         }
+        let of_provider = || base_url(connection.provider.base_url()?).ok();
+        let base_url = connection
+            .base_url
+            .clone()
+            .or_else(of_provider)
+            .expect("a checked connection has an address of its own or its provider's");
+        let name = self.around.name(&base_url);
+        (base_url, name)
     }
 
     /// The models of an environment: its own, and the global ones that are granted to it.
@@ -296,7 +301,6 @@ impl Builder<'_> {
 
     /// A model called by its alias: a deployment of one target with the defaults.
     fn direct(&mut self, model: &ModelParts, path: Path<'_>) -> Arc<Deployment> {
-        let defaults = resources::Deployment::default();
         let id = TargetId::of_path(&path.of("model", &model.alias));
         let target = self.target(
             TargetParts {
@@ -304,8 +308,8 @@ impl Builder<'_> {
                 name: &model.alias,
                 weight: 1,
                 tier: 0,
-                timeouts: defaults.timeouts,
-                breaker: defaults.breaker,
+                timeouts: Timeouts::default(),
+                breaker: BreakerConfig::default(),
             },
             model,
         );
@@ -314,13 +318,13 @@ impl Builder<'_> {
             id: None,
             name: Arc::clone(&model.alias),
             kind: model.kind,
-            strategy: defaults.strategy,
+            strategy: Strategy::WeightedRoundRobin,
             live: self.deployment_live(id.0, weights(&targets)),
             targets,
-            failover_on: failover_on(&defaults.failover.on),
-            failover: defaults.failover,
-            on_disconnect: defaults.on_disconnect,
-            heartbeat: defaults.heartbeat,
+            failover_on: FailoverOn::default(),
+            failover: Failover::default(),
+            on_disconnect: OnDisconnect::Cancel,
+            heartbeat: Some(DEFAULT_HEARTBEAT),
         })
     }
 
@@ -364,7 +368,7 @@ impl Builder<'_> {
     /// The live state of calls that name a connection and an upstream model.
     fn ad_hoc(&mut self, connection: Arc<Connection>, path: Path<'_>) -> AdHoc {
         let id = TargetId::of_path(&path.of("ad_hoc", &connection.name));
-        let rules = rules(resources::Deployment::default().breaker);
+        let rules = rules(BreakerConfig::default());
         AdHoc {
             target_live: self.target_live(id, rules),
             deployment_live: self.deployment_live(id.0, vec![1]),

@@ -274,7 +274,7 @@ const fn is_same_target_worth_it(verdict: &Verdict) -> bool {
 pub const fn result_of(failure: &Failure) -> AttemptResult {
     match failure {
         Failure::Dns => AttemptResult::Dns,
-        Failure::ForbiddenAddress => AttemptResult::Forbidden,
+        Failure::Forbidden => AttemptResult::Forbidden,
         Failure::Connect | Failure::Unsent => AttemptResult::Connect,
         Failure::ConnectTimeout => AttemptResult::ConnectTimeout,
         Failure::Tls => AttemptResult::Tls,

@@ -153,7 +153,7 @@ impl Recorder {
             row.cost_nanousd = price::cost(&priced.price, &row.tokens);
             row.price_version = Some(Arc::clone(&priced.version));
         }
-        self.metrics.request(&row);
+        self.metrics.count_row(&row);
         self.sink.record(row);
     }
 }

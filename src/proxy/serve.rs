@@ -267,9 +267,6 @@ impl Gateway {
 
     /// Writes the row of an answer that was relayed.
     fn conclude(&self, ctx: &mut RequestCtx, relayed: &Relayed) -> Served {
-        if relayed.ending.outcome == Outcome::ClientClosed {
-            self.metrics.client_closed.inc();
-        }
         if let Some(recorder) = ctx.recorder.take() {
             recorder.finish(relayed.ending);
         }
@@ -336,7 +333,6 @@ impl Gateway {
     }
 
     fn record_gone(&self, ctx: &mut RequestCtx) {
-        self.metrics.client_closed.inc();
         self.end(ctx, Ending {
             outcome: Outcome::ClientClosed,
             status: 499,

@@ -20,7 +20,7 @@ use crate::control::live::lock;
 use crate::control::snapshot::{Connection, Target};
 use crate::dialect::Dialect;
 use crate::id::{ConnectionId, EnvironmentId};
-use crate::net::resolve::Addresses;
+use crate::net::resolve::{Addresses, NoAddress};
 use crate::proxy::admit::Known;
 use crate::proxy::record::Ending;
 use crate::proxy::serve::{Gateway, RequestCtx};
@@ -92,12 +92,13 @@ impl Gateway {
         let stored = ctx.stored.as_ref().ok_or_else(lost)?;
         let connection = &*stored.target.connection;
         let name = &connection.upstream_name;
-        if matches!(name.addresses(Millis::now()), Addresses::Unresolved) {
+        let found = name.addresses(Millis::now());
+        if matches!(found, Addresses::Unusable(NoAddress::Unresolved)) {
             name.resolved(Duration::from_secs(1)).await;
         }
         let address = match name.addresses(Millis::now()) {
-            Addresses::Found(addresses) => addresses.first().copied(),
-            Addresses::Unresolved | Addresses::Forbidden => None,
+            Addresses::Known(addresses) => addresses.first().copied(),
+            Addresses::Unusable(_) => None,
         };
         let address = address.ok_or_else(|| {
             Error::explain(ErrorType::ConnectNoRoute, "no address of the upstream can be used")

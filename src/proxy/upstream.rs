@@ -21,7 +21,7 @@ use crate::clock::Millis;
 use crate::control::snapshot::Connection;
 use crate::json::Spliced;
 use crate::net::peer::{POOL_IDLE_MAX, UpstreamPeer};
-use crate::net::resolve::Addresses;
+use crate::net::resolve::{Addresses, NoAddress};
 use crate::route::failure::Failure;
 
 /// A request of up to this size leaves in one write.
@@ -85,14 +85,14 @@ pub async fn connect(
 async fn addresses(connection: &Connection) -> Result<Vec<SocketAddr>, Failure> {
     let name = &connection.upstream_name;
     let mut found = name.addresses(Millis::now());
-    if matches!(found, Addresses::Unresolved) {
+    if matches!(found, Addresses::Unusable(NoAddress::Unresolved)) {
         name.resolved(RESOLVE_MAX).await;
         found = name.addresses(Millis::now());
     }
     let addresses = match found {
-        Addresses::Found(addresses) => addresses,
-        Addresses::Unresolved => return Err(Failure::Dns),
-        Addresses::Forbidden => return Err(Failure::ForbiddenAddress),
+        Addresses::Known(addresses) => addresses,
+        Addresses::Unusable(NoAddress::Unresolved) => return Err(Failure::Dns),
+        Addresses::Unusable(NoAddress::Forbidden) => return Err(Failure::Forbidden),
     };
     let is_up = |address: &SocketAddr| {
         connection.health.as_ref().is_none_or(|health| health.is_healthy(*address))

@@ -16,6 +16,7 @@ use crate::secret::Secret;
 
 mod connection;
 mod deployment;
+pub use deployment::DEFAULT_HEARTBEAT;
 mod model;
 mod names;
 mod unenforced;

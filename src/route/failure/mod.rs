@@ -14,6 +14,8 @@ pub const BENCH: Duration = Duration::from_mins(1);
 pub enum Failure {
     /// No address for the upstream's name.
     Dns,
+    /// Every address of the upstream is in a network that connections may not reach.
+    Forbidden,
     /// Refused, unreachable, or the connection's own limits were reached.
     Connect,
     ConnectTimeout,
@@ -197,6 +199,7 @@ fn unanswered(failure: &Failure, on: &FailoverOn) -> Verdict {
     let reset = on.has(Cause::Reset);
     let (class, status, blame, fails_over, is_maybe_billed) = match failure {
         Failure::Dns => ("dns", 502, TARGET, connect, false),
+        Failure::Forbidden => ("forbidden_address", 502, Blame::Nobody, connect, false),
         Failure::Connect => ("connect", 502, TARGET, connect, false),
         Failure::ConnectTimeout => ("connect_timeout", 504, TARGET, connect || timeout, false),
         Failure::Tls => ("tls", 502, TARGET, connect, false),
