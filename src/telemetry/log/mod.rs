@@ -10,6 +10,7 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -70,15 +71,16 @@ pub fn init(filter: &str) -> Result<LogHandle, LogError> {
     // Pingora's messages below `warn` cost one comparison and nothing else.
     let bridge = LogTracer::builder().with_max_level(LevelFilter::Warn);
     bridge.init().map_err(|_set| LogError::AlreadySet)?;
-    std::panic::set_hook(Box::new(log_panic));
+    panic::set_hook(Box::new(log_panic));
     Ok(handle)
 }
 
-/// A panic is a line like any other; what its message quotes is not shown.
-fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+/// A panic is a line like any other. Its message may quote what it failed on, so that is cut.
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let text = panic.payload_as_str().unwrap_or("a panic without a message");
-    tracing::error!(target: "panic", location, "{text}");
+    let text = redact::without_quotes_of_peers(text);
+    tracing::error!(target: "sluice::panic", location, "{text}");
 }
 
 fn subscriber(
