@@ -1,1 +1,5 @@
-//! Names, addresses and what may be reached.
+//! The way to an upstream: which addresses may be reached, which a name has, which are healthy.
+
+pub mod guard;
+pub mod health;
+pub mod resolve;

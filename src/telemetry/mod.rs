@@ -1,1 +1,5 @@
 //! Logs and metrics.
+
+pub mod log;
+pub mod metrics;
+mod redact;

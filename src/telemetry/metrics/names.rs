@@ -1,0 +1,90 @@
+//! Every metric: name, kind, labels and meaning. `docs/metrics.md` says the same to operators.
+
+/// A family of time series.
+#[derive(Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! metrics {
+    ($($name:ident: $kind:ident $text:literal $labels:tt $help:literal;)+) => {
+        $(pub(super) static $name: Metric =
+            Metric { name: $text, kind: Kind::$kind, labels: &$labels, help: $help };)+
+
+        /// Every metric there is.
+        pub static ALL: &[&Metric] = &[$(&$name,)+];
+    };
+}
+
+metrics! {
+    REQUESTS: Counter "sluice_requests_total" ["dialect", "outcome"]
+        "Requests that ended.";
+    REQUEST_DURATION: Histogram "sluice_request_duration_seconds" ["dialect"]
+        "Time from the head of a request to the end of its answer.";
+    OVERHEAD: Histogram "sluice_overhead_seconds" []
+        "The gateway's own part of a request: without waiting for client or provider.";
+    TIME_TO_FIRST_TOKEN: Histogram "sluice_time_to_first_token_seconds" []
+        "Time from the head of a request to the first content of its answer.";
+    IN_FLIGHT: Gauge "sluice_in_flight" []
+        "Requests being served.";
+    CONNECTIONS: Gauge "sluice_connections" []
+        "Open connections of clients.";
+    CONNECTIONS_REFUSED: Counter "sluice_connections_refused_total" ["reason"]
+        "Connections of clients that were not served.";
+    MALFORMED_REQUESTS: Counter "sluice_malformed_requests_total" ["reason"]
+        "Requests that were not HTTP, too large or too slow.";
+    REFUSED_KEYS: Counter "sluice_refused_keys_total" ["reason"]
+        "Requests refused for their virtual key.";
+    CLIENT_CLOSED: Counter "sluice_client_closed_total" []
+        "Requests whose client left before the answer ended.";
+    PANICS: Counter "sluice_panics_total" []
+        "Requests that ended in a fault of the gateway itself.";
+    ATTEMPTS: Counter "sluice_attempts_total" ["provider", "result"]
+        "Attempts, by how they ended.";
+    FAILOVERS: Counter "sluice_failovers_total" []
+        "Attempts on the next target after a failure.";
+    RETRIES: Counter "sluice_retries_total" []
+        "Attempts on the same target after a failure.";
+    RETRY_BUDGET_EXHAUSTED: Counter "sluice_retry_budget_exhausted_total" []
+        "Failures that were passed on because the retry budget was spent.";
+    CONNECTION_BENCHED: Counter "sluice_connection_benched_total" ["provider"]
+        "Times a connection was taken out because its provider refused the credential.";
+    BREAKER_STATE: Gauge "sluice_breaker_state" ["workspace", "environment", "deployment", "target"]
+        "The breaker of a target: 0 closed, 1 half open, 2 open.";
+    TOKENS: Counter "sluice_tokens_total" ["kind"]
+        "Tokens reported or estimated.";
+    USAGE_ROWS: Counter "sluice_usage_rows_total" ["result"]
+        "Usage rows by what became of them.";
+    USAGE_QUEUE_ROWS: Gauge "sluice_usage_queue_rows" []
+        "Usage rows that wait for the writer.";
+    LOG_LINES_DROPPED: Counter "sluice_log_lines_dropped_total" []
+        "Log lines lost to a full queue or a broken stderr.";
+    RELOADS: Counter "sluice_reloads_total" ["result"]
+        "Reloads of the declarative document.";
+    DNS_LOOKUPS: Counter "sluice_dns_lookups_total" ["result"]
+        "Lookups of upstream names.";
+    READY: Gauge "sluice_ready" []
+        "1 when the process accepts requests, as /readyz says.";
+    BUILD_INFO: Gauge "sluice_build_info" ["version"]
+        "Always 1; the label says what runs.";
+    PROCESS_CPU: Counter "process_cpu_seconds_total" []
+        "User and system time of the process.";
+    PROCESS_RESIDENT: Gauge "process_resident_memory_bytes" []
+        "Memory of the process that is in RAM.";
+    PROCESS_THREADS: Gauge "process_threads" []
+        "Threads of the process.";
+    PROCESS_FDS: Gauge "process_open_fds" []
+        "Open file descriptors.";
+    PROCESS_FDS_MAX: Gauge "process_max_fds" []
+        "File descriptors that the process may open.";
+}
