@@ -18,7 +18,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::secret::Secret;
 
-const PREFIX: &[u8] = b"vk_";
+pub const PREFIX: &[u8] = b"vk_";
 const RANDOM_LEN: usize = 40;
 const CRC_LEN: usize = 6;
 /// The length of every key.

@@ -25,7 +25,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::Service as _;
 use pingora_proxy::http_proxy;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::admin::{
     self,
@@ -142,7 +142,7 @@ impl App {
             limits: limits(&config),
             flow: Arc::clone(&flow),
             stored: Default::default(),
-            drains: Default::default(),
+            drains: Arc::new(Semaphore::new(DRAINS_MAX)),
         };
         let observed = observe::Observed {
             state: Arc::clone(&state),
@@ -258,5 +258,7 @@ fn front(config: &ServerConfig, gateway: Gateway, metrics: &Arc<Metrics>) -> Fro
     Front::new(Arc::new(proxy), limits, Arc::clone(metrics))
 }
 
+/// Answers that are read on at once after their client has left.
+const DRAINS_MAX: usize = 256;
 /// How long the last rows may take to reach the store when the process ends.
 const USAGE_CLOSE_MAX: Duration = Duration::from_secs(20);

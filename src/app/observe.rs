@@ -51,8 +51,8 @@ impl Observed {
             }),
             requests: Arc::new(move |limit| {
                 let reader = reader(rows.as_ref())?;
-                let data = reader.rows(limit).map_err(|_| AdminError::Unavailable)?;
-                Ok(Some(json!({"data": data, "next_cursor": null})))
+                let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+                reader.rows(limit).map_err(|_| AdminError::Unavailable)
             }),
         }
     }

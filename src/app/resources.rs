@@ -13,7 +13,7 @@ use crate::config::{ConfigError, load_resources};
 use crate::control::build::{self, Around};
 use crate::control::live::lock;
 use crate::net::health::Health;
-use crate::net::resolve::Name;
+use crate::net::resolve::{Name, Resolver};
 use crate::provider::Provider;
 use crate::telemetry::metrics::ReloadResult;
 
@@ -106,7 +106,7 @@ impl Around for App {
 
     fn built_in(&self) -> Option<(SocketAddr, Arc<Name>)> {
         let address = self.simulated.as_ref()?.addr();
-        Some((address, self.resolver.built_in(address)))
+        Some((address, Resolver::built_in(address)))
     }
 
     fn health(&self, check: &HealthCheck, url: &BaseUrl, name: &Arc<Name>) -> Option<Health> {

@@ -2,4 +2,5 @@
 
 pub mod guard;
 pub mod health;
+pub mod peer;
 pub mod resolve;

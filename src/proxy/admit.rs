@@ -15,6 +15,7 @@ use crate::proxy::headers::presented_keys;
 use crate::proxy::routes::PathScope;
 use crate::rejection::Rejection;
 use crate::secret::Secret;
+use crate::telemetry::metrics::RefusedKey;
 
 /// A caller whose key is known. It may still not be let in.
 #[derive(Debug)]
@@ -34,13 +35,11 @@ pub enum Unknown {
 }
 
 impl Unknown {
-    pub const ALL: [Self; 3] = [Self::Missing, Self::Malformed, Self::NoSuchKey];
-
-    pub const fn name(self) -> &'static str {
+    pub const fn label(self) -> RefusedKey {
         match self {
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::NoSuchKey => "unknown",
+            Self::Missing => RefusedKey::Missing,
+            Self::Malformed => RefusedKey::Malformed,
+            Self::NoSuchKey => RefusedKey::Unknown,
         }
     }
 

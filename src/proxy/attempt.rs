@@ -13,16 +13,15 @@ use pingora_error::{BError, ErrorType};
 use pingora_timeout::timeout;
 
 use crate::clock::Millis;
-use crate::config::resources::Auth;
 use crate::control::live::lock;
 use crate::control::snapshot::Target;
 use crate::json::Spliced;
-use crate::proxy::forward::{LastAnswer, Request, Turn};
+use crate::proxy::forward::{LastAnswer, Request, Turn, credential};
 use crate::proxy::relay::Body;
 use crate::proxy::serve::Gateway;
 use crate::proxy::stored::passthrough_line;
 use crate::proxy::upstream::{self, Link, Sent};
-use crate::route::failure::{Failure, Next, Stage, judge};
+use crate::route::failure::{self, Failure, Stage, Verdict, judge};
 use crate::route::retry_after::parse_retry_after;
 use crate::usage::record::AttemptRow;
 use crate::usage::tap::{End, Opening};
@@ -128,7 +127,7 @@ impl Try<'_> {
     /// Sends the request and reads until it is clear that the answer counts.
     async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Body), NoAnswer> {
         let outgoing = self.request.call.outgoing(&self.target.upstream_model);
-        let mut sent = self.send(&outgoing.body).await?;
+        let sent = self.send(&outgoing.body).await?;
         row.headers_us = Some(self.elapsed_us());
         let (status, headers) = sent
             .head()
@@ -220,11 +219,8 @@ impl Try<'_> {
     ) -> Result<(u16, HeaderMap, Body), NoAnswer> {
         let retry_after = self.retry_after(&headers);
         let failure = Failure::Status { status, retry_after };
-        let verdict = judge(&failure, Stage::Held, self.request.failover_on);
-        // Under the caller's own key at the provider a refusal is the caller's.
-        let is_callers_own = self.target.connection.auth == Auth::Passthrough
-            && matches!(status, 401..=403);
-        if verdict.next == Next::PassOn || is_callers_own {
+        let verdict = self.judge(&failure);
+        if !verdict.fails_over && verdict.answer == failure::Answer::Upstreams {
             let body = Body::opaque(self.request, &headers, sent)?;
             return Ok((status, headers, body));
         }
@@ -278,10 +274,16 @@ impl Try<'_> {
             _ => None,
         };
         let failure = Failure::EarlyError { status, retry_after: None };
-        match judge(&failure, Stage::Held, self.request.failover_on).next {
-            Next::PassOn => Ok(()),
-            Next::FailOver | Next::GiveUp => Err(failure),
+        let verdict = self.judge(&failure);
+        if !verdict.fails_over && verdict.answer == failure::Answer::Upstreams {
+            Ok(())
+        } else {
+            Err(failure)
         }
+    }
+
+    fn judge(&self, failure: &Failure) -> Verdict {
+        judge(failure, Stage::Held, credential(self.target), self.request.failover_on)
     }
 
     /// Reads a JSON answer to its end, unless it is a long one.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::clock::Millis;
+use crate::config::resources::Auth;
 use crate::control::live::{InFlight, TargetLive, lock};
 use crate::control::snapshot::{Deployment, Target};
 use crate::proxy::attempt::{self, Answer, Failed, Try};
@@ -18,7 +19,9 @@ use crate::proxy::serve::Gateway;
 use crate::rejection::{Rejection, UpstreamStatus};
 use crate::route::backoff::backoff;
 use crate::route::breaker::{Outcome, Ticket};
-use crate::route::failure::{BENCH, Blame, Failure, FailoverOn, Next, Stage, Verdict, judge};
+use crate::route::failure::{
+    self, BENCH, Blame, Credential, Failure, FailoverOn, Stage, Verdict, judge,
+};
 use crate::secret::Secret;
 use crate::telemetry::metrics::AttemptResult;
 
@@ -121,10 +124,11 @@ impl Gateway {
                     Err(failed) => failed,
                 };
                 let verdict = self.settle(*failed, target, &deployment.failover_on, (recorder, &mut tally));
-                match verdict.next {
-                    Next::FailOver if is_same_target_worth_it(&verdict) => {}
-                    Next::FailOver => break,
-                    Next::PassOn | Next::GiveUp => return Err(tally.exhausted(deployment)),
+                if !verdict.fails_over {
+                    return Err(tally.exhausted(deployment));
+                }
+                if !is_same_target_worth_it(&verdict) {
+                    break;
                 }
             }
         }
@@ -187,7 +191,7 @@ impl Gateway {
         (recorder, tally): (&mut Recorder, &mut Tally),
     ) -> Verdict {
         let Failed { failure, mut turn, answer, mut row } = failed;
-        let verdict = judge(&failure, Stage::Held, on);
+        let verdict = judge(&failure, Stage::Held, credential(target), on);
         turn.settle(verdict.outcome());
         if verdict.blame == Blame::Connection {
             self.bench(target);
@@ -236,13 +240,15 @@ impl Tally {
     }
 
     fn exhausted(self, deployment: &Deployment) -> Box<Exhausted> {
-        let status = self.last_failure.map_or(503, |verdict| verdict.client_status);
+        let is_timeout = self
+            .last_failure
+            .is_some_and(|verdict| verdict.answer == failure::Answer::Own(504));
         let (status, message) = if self.only_auth_failed == Some(true) {
             (
                 UpstreamStatus::AuthFailed,
                 "the provider refused the gateway's credential; its operator has been told",
             )
-        } else if status == 504 {
+        } else if is_timeout {
             (UpstreamStatus::TimedOut, "the provider did not answer in time")
         } else {
             (UpstreamStatus::Failed, "no provider could answer")
@@ -259,9 +265,17 @@ impl Tally {
             last: self.last,
             rejection,
             retry_after: self.soonest,
-            is_timeout: status == UpstreamStatus::TimedOut,
+            is_timeout,
             class: self.last_failure.map_or("no_healthy_target", |verdict| verdict.class),
         })
+    }
+}
+
+/// Whose credential an attempt on `target` carries.
+pub fn credential(target: &Target) -> Credential {
+    match target.connection.auth {
+        Auth::Passthrough => Credential::Callers,
+        Auth::ApiKey | Auth::None => Credential::Connections,
     }
 }
 

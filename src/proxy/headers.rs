@@ -31,7 +31,7 @@ pub fn presented_keys(headers: &HeaderMap) -> PresentedKeys<'_> {
     let mut other = None;
     for value in KEY_HEADERS.iter().flat_map(|name| headers.get_all(name)) {
         let key = without_bearer(value.as_bytes());
-        if key.starts_with(crate::key::PREFIX.as_bytes()) {
+        if key.starts_with(crate::key::PREFIX) {
             found.virtual_key.get_or_insert(key);
         } else if !key.is_empty() {
             other.get_or_insert(key);

@@ -19,6 +19,7 @@ use pingora_error::{BError, Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use serde_json::json;
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Millis};
@@ -60,6 +61,8 @@ pub struct Gateway {
     pub limits: GatewayLimits,
     pub flow: Arc<Flow>,
     pub stored: StoredResponses,
+    /// Places for answers that are read on after their client has left.
+    pub drains: Arc<Semaphore>,
 }
 
 /// What the process knows about the requests in it.
@@ -67,6 +70,7 @@ pub struct Gateway {
 pub struct Flow {
     in_flight: AtomicUsize,
     is_draining: AtomicBool,
+    emptied: Notify,
 }
 
 /// One request in flight, until it is dropped.
@@ -116,6 +120,17 @@ impl Flow {
         self.in_flight.load(Ordering::Acquire)
     }
 
+    /// Resolves once nothing is in flight.
+    pub async fn idle(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     pub fn start_draining(&self) {
         self.is_draining.store(true, Ordering::Release);
     }
@@ -127,7 +142,9 @@ impl Flow {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.flow.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if self.flow.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.flow.emptied.notify_waiters();
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl Gateway {
         headers::forward(&client.headers, &mut lines);
         passthrough_line(connection, stored.passthrough.as_ref(), &mut lines);
         let mut head = RequestHeader::build(client.method.clone(), path.as_bytes(), Some(16))?;
-        for line in lines.split(|byte| *byte == b'\n') {
+        for line in <[u8]>::split(&lines, |byte| *byte == b'\n') {
             let mut parts = line.trim_ascii().splitn(2, |byte| *byte == b':');
             let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
             let name = HeaderName::from_bytes(name);

@@ -174,6 +174,12 @@ impl Default for ServerConfig {
 }
 
 impl IpNetwork {
+    /// The network of one address.
+    pub const fn of(address: std::net::IpAddr) -> Self {
+        let prefix_len = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, prefix_len }
+    }
+
     pub fn contains(&self, address: std::net::IpAddr) -> bool {
         use std::net::IpAddr::{V4, V6};
         let (network, address, width) = match (self.address, address) {

@@ -15,7 +15,7 @@ use pingora_core::protocols::{
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::head::chunked::ChunkedCheck;
+use crate::head::chunked::{ChunkError, ChunkedCheck};
 
 /// Passes everything through, and fails the read that brings bad framing.
 pub(super) struct ChunkGuard {
@@ -25,11 +25,11 @@ pub(super) struct ChunkGuard {
 
 impl ChunkGuard {
     /// `read` is what came with the head; the stream comes back if that is bad already.
-    pub(super) fn wrap(inner: Stream, read: &[u8]) -> Result<Stream, Stream> {
+    pub(super) fn wrap(inner: Stream, read: &[u8]) -> Result<Stream, (Stream, ChunkError)> {
         let mut check = ChunkedCheck::default();
         match check.feed(read) {
-            Ok(()) => Ok(Box::new(Self { inner, check })),
-            Err(_) => Err(inner),
+            Ok(_) => Ok(Box::new(Self { inner, check })),
+            Err(error) => Err((inner, error)),
         }
     }
 
@@ -54,9 +54,10 @@ impl AsyncRead for ChunkGuard {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
-        Poll::Ready(self.check.feed(read).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, error.to_string())
-        }))
+        match self.check.feed(read) {
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error))),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
@@ -23,11 +23,12 @@ use pingora_timeout::timeout;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::control::live::lock;
-use crate::head::check::{self, Framing, HeadError};
+use crate::head::HeadError;
+use crate::head::check::{self, Framing};
 use crate::proxy::front::chunk_guard::ChunkGuard;
 use crate::proxy::serve::Gateway;
 use crate::proxy::{respond, routes};
-use crate::telemetry::metrics::{Metrics, RefusedConnection};
+use crate::telemetry::metrics::{Malformed, Metrics, RefusedConnection};
 
 mod chunk_guard;
 
@@ -77,7 +78,13 @@ enum NoHead {
     /// The client closed, or the connection lay idle: nothing to answer.
     Quiet,
     TooSlow,
-    Bad(HeadError),
+    TooLarge(BytesMut),
+}
+
+/// A whole head, and what came with it.
+struct Read {
+    bytes: BytesMut,
+    end: usize,
 }
 
 impl Front {
@@ -93,9 +100,9 @@ impl Front {
             metrics: Arc::clone(&self.metrics),
             ip: None,
         };
-        self.metrics.connections.set(n);
+        self.metrics.connections.inc();
         if self.limits.connections_max < n {
-            return Err(RefusedConnection::TooMany);
+            return Err(RefusedConnection::Limit);
         }
         if 0 < self.limits.connections_per_ip_max
             && let Some(ip) = peer_ip(stream)
@@ -106,7 +113,7 @@ impl Front {
             open.ip = Some(ip);
             if self.limits.connections_per_ip_max < *of_ip {
                 drop(per_ip);
-                return Err(RefusedConnection::TooManyOfAddress);
+                return Err(RefusedConnection::AddressLimit);
             }
         }
         Ok(open)
@@ -116,33 +123,41 @@ impl Front {
     async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
         let mut idle_max = self.limits.header_timeout; // A new connection has to say something.
         for served in 0.. {
-            let head = match self.next_head(&mut stream, shutdown, idle_max).await {
-                Ok(head) => head,
+            let read = match self.next_head(&mut stream, shutdown, idle_max).await {
+                Ok(read) => read,
                 Err(NoHead::Quiet) => return,
                 Err(NoHead::TooSlow) => {
-                    self.metrics.malformed("slow_head");
-                    return refuse(stream, 408, "request_timeout", "the head of the request took too long", b"").await;
+                    self.metrics.malformed_requests.inc(Malformed::HeadTimeout);
+                    return refuse(stream, &TOO_SLOW, &[]).await;
                 }
-                Err(NoHead::Bad(error)) => {
-                    self.metrics.malformed(error.reason());
-                    return refuse(stream, error.status(), error.code(), &error.to_string(), b"").await;
-                }
-            };
-            let framed = match frame(stream, &head) {
-                Ok(framed) => framed,
-                Err((stream, error, path)) => {
-                    self.metrics.malformed(error.reason());
-                    return refuse(stream, error.status(), error.code(), &error.to_string(), &path).await;
+                Err(NoHead::TooLarge(head)) => {
+                    return self.refuse(stream, &check::oversized(&head), &head).await;
                 }
             };
-            let mut session = ServerSession::new_http1(framed);
+            let (head, body) = read.bytes.split_at(read.end);
+            let framing = match check::check(head) {
+                Ok(head) => head.framing,
+                Err(error) => return self.refuse(stream, &error, head).await,
+            };
+            if framing == Framing::Chunked {
+                stream = match ChunkGuard::wrap(stream, body) {
+                    Ok(guarded) => guarded,
+                    Err((stream, error)) => {
+                        self.metrics.malformed_requests.inc(Malformed::Chunk);
+                        let message = error.to_string();
+                        let problem = Problem { status: 400, code: "invalid_request", message: &message };
+                        return refuse(stream, &problem, head).await;
+                    }
+                };
+            }
+            let mut session = ServerSession::new_http1(stream);
             session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs()));
             session.set_keepalive_reuses_remaining(Some(
                 REQUESTS_PER_CONNECTION_MAX.saturating_sub(served),
             ));
-            session.set_pipelined_prefix(head);
+            session.set_pipelined_prefix(read.bytes);
             let reused = HttpServerApp::process_new_http(&self.proxy, session, shutdown).await;
-            let Some((reusable, _settings)) = reused.map(|reused| reused.consume()) else { return };
+            let Some((reusable, _settings)) = reused.map(ReusedHttpStream::consume) else { return };
             stream = ChunkGuard::unwrap(reusable);
             idle_max = self.limits.keepalive_timeout;
         }
@@ -154,27 +169,27 @@ impl Front {
         stream: &mut Stream,
         shutdown: &ShutdownWatch,
         idle_max: Duration,
-    ) -> Result<BytesMut, NoHead> {
-        let mut head = BytesMut::with_capacity(READ_BYTES);
+    ) -> Result<Read, NoHead> {
+        let mut bytes = BytesMut::with_capacity(READ_BYTES);
         let first = tokio::select! {
             biased;
-            read = timeout(idle_max, stream.read_buf(&mut head)) => read,
+            read = timeout(idle_max, stream.read_buf(&mut bytes)) => read,
             () = signalled(shutdown) => return Err(NoHead::Quiet),
         };
-        match first {
-            Ok(Ok(1..)) => {}
-            Ok(_closed) => return Err(NoHead::Quiet),
-            Err(_idle) => return Err(NoHead::Quiet),
+        if !matches!(first, Ok(Ok(1..))) {
+            return Err(NoHead::Quiet); // Closed, or idle for too long.
         }
-        if let Some(end) = check::find_end(&head, 0).map_err(NoHead::Bad)? {
-            let _ = end;
-            return Ok(head);
+        if let Some(end) = check::find_end(&bytes, 0) {
+            return Ok(Read { bytes, end });
         }
-        match timeout(self.limits.header_timeout, rest_of_head(stream, &mut head)).await {
-            Ok(Ok(())) => Ok(head),
-            Ok(Err(no_head)) => Err(no_head),
-            Err(_elapsed) => Err(NoHead::TooSlow),
-        }
+        let rest = rest_of_head(stream, bytes);
+        timeout(self.limits.header_timeout, rest).await.unwrap_or(Err(NoHead::TooSlow))
+    }
+
+    async fn refuse(&self, stream: Stream, error: &HeadError, head: &[u8]) {
+        self.metrics.malformed_requests.inc(label(error));
+        let problem = Problem { status: error.status, code: error.code, message: error.message() };
+        refuse(stream, &problem, head).await;
     }
 
     fn is_h2c(&self) -> bool {
@@ -192,7 +207,7 @@ impl ServerApp for Front {
         let _open = match self.open(&stream) {
             Ok(open) => open,
             Err(refused) => {
-                self.metrics.refused_connection(refused);
+                self.metrics.connections_refused.inc(refused);
                 return None;
             }
         };
@@ -218,8 +233,8 @@ impl ServerApp for Front {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let left = self.connections.n.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.metrics.connections.set(left);
+        self.connections.n.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections.dec();
         if let Some(ip) = self.ip {
             let mut per_ip = lock(&self.connections.per_ip);
             if let Some(n) = per_ip.get_mut(&ip) {
@@ -244,56 +259,72 @@ async fn signalled(shutdown: &ShutdownWatch) {
 }
 
 /// Reads on until the head ends.
-async fn rest_of_head(stream: &mut Stream, head: &mut BytesMut) -> Result<(), NoHead> {
+async fn rest_of_head(stream: &mut Stream, mut bytes: BytesMut) -> Result<Read, NoHead> {
     loop {
-        // The end may lie across two reads.
-        let seen = head.len().saturating_sub(3);
-        if check::HEAD_BYTES_MAX < head.len() {
-            return Err(NoHead::Bad(HeadError::HeadTooLarge));
+        if check::HEAD_BYTES_MAX < bytes.len() {
+            return Err(NoHead::TooLarge(bytes));
         }
-        match stream.read_buf(head).await {
+        // The end may lie across two reads.
+        let seen = bytes.len().saturating_sub(3);
+        match stream.read_buf(&mut bytes).await {
             Ok(0) | Err(_) => return Err(NoHead::Quiet),
             Ok(_) => {}
         }
-        if check::find_end(head, seen).map_err(NoHead::Bad)?.is_some() {
-            return Ok(());
+        if let Some(end) = check::find_end(&bytes, seen) {
+            return Ok(Read { bytes, end });
         }
     }
 }
 
-/// Checks the head; a chunked body is checked as it is read.
-fn frame(stream: Stream, head: &BytesMut) -> Result<Stream, (Stream, HeadError, Vec<u8>)> {
-    let end = match check::find_end(head, 0) {
-        Ok(end) => end.unwrap_or(head.len()),
-        Err(error) => return Err((stream, error, Vec::new())),
-    };
-    let (head, body) = head.split_at(end);
-    match check::check(head) {
-        Ok(head) if head.framing == Framing::Chunked => ChunkGuard::wrap(stream, body)
-            .map_err(|stream| (stream, HeadError::BadChunk, head.target.to_vec())),
-        Ok(_) => Ok(stream),
-        Err(error) => Err((stream, error, target_of(head).to_vec())),
-    }
+/// What a client is told whose bytes never became a request.
+struct Problem<'a> {
+    status: u16,
+    code: &'a str,
+    message: &'a str,
 }
 
+const TOO_SLOW: Problem<'_> = Problem {
+    status: 408,
+    code: "request_timeout",
+    message: "the head of the request took too long to arrive",
+};
+
 /// The second word of the request line, for the shape of the error.
-fn target_of(head: &[u8]) -> &[u8] {
-    head.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
+fn path_of(head: &[u8]) -> &str {
+    let target = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let target = std::str::from_utf8(target).unwrap_or_default();
+    target.split('?').next().unwrap_or_default()
 }
 
 /// Answers a request that has no request yet, and closes.
-async fn refuse(mut stream: Stream, status: u16, code: &str, message: &str, target: &[u8]) {
-    let path = std::str::from_utf8(target).unwrap_or_default();
-    let path = path.split('?').next().unwrap_or_default();
-    let answer = respond::bare(status, code, message, routes::envelope(path, false));
+async fn refuse(mut stream: Stream, problem: &Problem<'_>, head: &[u8]) {
+    let envelope = routes::envelope(path_of(head), false);
+    let answer = respond::bare(problem.status, problem.code, problem.message, envelope);
     let written = async {
         stream.write_all(&answer).await?;
         stream.flush().await?;
-        stream.shutdown().await;
         discard(&mut stream).await
     };
     // The answer is a courtesy: a client that does not take it is let go.
     drop(timeout(DISCARD_TIME_MAX, written).await);
+    stream.shutdown().await;
+}
+
+/// The label of a refused head.
+fn label(error: &HeadError) -> Malformed {
+    match (error.status, error.reason) {
+        (414 | 431, _) => Malformed::HeadTooLarge,
+        (_, "host_missing" | "host_twice" | "host" | "host_differs") => Malformed::Host,
+        (
+            _,
+            "length" | "length_twice" | "encoding" | "encoding_twice" | "encoding_old"
+            | "length_and_encoding",
+        ) => Malformed::Framing,
+        (_, "request_line" | "method" | "target" | "version") | (405 | 505, _) => {
+            Malformed::RequestLine
+        }
+        _ => Malformed::Header,
+    }
 }
 
 /// Reads a little of what the client still sends: a close with unread bytes would reset the
@@ -312,7 +343,7 @@ async fn discard(stream: &mut Stream) -> io::Result<()> {
 }
 
 /// The address of the client.
-pub fn peer_ip(stream: &Stream) -> Option<IpAddr> {
+fn peer_ip(stream: &Stream) -> Option<IpAddr> {
     let digest = stream.get_socket_digest()?;
     digest.peer_addr()?.as_inet().map(|address| address.ip())
 }

@@ -322,9 +322,9 @@ impl Body {
         if self.form != Form::Events {
             return Ok(());
         }
-        let observed = self.observe();
-        match observed.map(|observed| &observed.end) {
-            Some(End::Open) if has_last_event(self.dialect) => Err(Failure::Reset),
+        let dialect = self.dialect;
+        match self.observe().map(|observed| &observed.end) {
+            Some(End::Open) if has_last_event(dialect) => Err(Failure::Reset),
             _ => Ok(()),
         }
     }

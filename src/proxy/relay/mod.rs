@@ -17,10 +17,10 @@ use tokio::time::sleep_until;
 
 pub use self::body::{Accepted, Body};
 use crate::config::resources::{OnDisconnect, Timeouts};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Endpoint};
 use crate::proxy::attempt::Answer;
 use crate::proxy::call::Call;
-use crate::proxy::forward::result_of;
+use crate::proxy::forward::{credential, result_of};
 use crate::proxy::record::Ending;
 use crate::proxy::respond::{self, Length, Origin};
 use crate::proxy::select::Selected;
@@ -28,7 +28,7 @@ use crate::proxy::serve::{Gateway, RequestCtx, left};
 use crate::route::failure::{Failure, Stage, judge};
 use crate::sse::{OwnError, error_event};
 use crate::telemetry::metrics::AttemptResult;
-use crate::usage::record::Outcome;
+use crate::usage::record::{Outcome, UsageSource};
 use crate::usage::tap::{End, Observed};
 
 /// A comment: clients skip it, and connections that it passes through stay awake.
@@ -94,7 +94,7 @@ impl Gateway {
         let is_drained = matches!(passed, Err(Broken::Client(_)))
             && source.selected.deployment.on_disconnect == OnDisconnect::Drain
             && answer.body.is_events();
-        if is_drained && let Some(_permit) = self.drain_permit() {
+        if is_drained && let Ok(_permit) = self.drains.try_acquire() {
             self.drain(&mut answer, source).await;
         }
         let ending = self.settle_answer(ctx, answer, (&passed, source)).await;
@@ -176,9 +176,10 @@ impl Gateway {
             return;
         }
         let dialect = source.call.endpoint.dialect();
-        let verdict = judge(failure, Stage::Committed, &source.selected.deployment.failover_on);
-        let (code, message) = match verdict.client_status {
-            504 => ("upstream_timeout", "the provider stopped answering in mid-stream"),
+        let (code, message) = match failure {
+            Failure::IdleTimeout | Failure::TotalTimeout => {
+                ("upstream_timeout", "the provider stopped answering in mid-stream")
+            }
             _ => ("upstream_error", "the provider's stream broke off"),
         };
         let event = error_event(dialect, &OwnError {
@@ -219,7 +220,7 @@ impl Gateway {
             Ok(()) => ending_of(status, &observed),
             Err(Broken::Client(error)) => (gone(error), AttemptResult::ClientClosed),
             Err(Broken::Upstream(failure)) => {
-                let verdict = judge(failure, Stage::Committed, on);
+                let verdict = judge(failure, Stage::Committed, credential(&target), on);
                 row.error_class = Some(verdict.class);
                 turn.settle(verdict.outcome());
                 (broken(status, failure), result_of(failure))
@@ -230,7 +231,7 @@ impl Gateway {
             turn.settle(if (200..300).contains(&status) {
                 crate::route::breaker::Outcome::Success
             } else {
-                judge(&refused, Stage::Held, on).outcome()
+                judge(&refused, Stage::Held, credential(&target), on).outcome()
             });
         }
         drop(turn);
@@ -240,7 +241,10 @@ impl Gateway {
         let request_bytes = source.call.body.len() as u64;
         let observed = match is_success {
             true if is_client_gone || passed.is_err() => observed.estimated(request_bytes),
-            true => observed.or_estimated(request_bytes),
+            true if observed.source == UsageSource::None && has_tokens(source.call.endpoint) => {
+                observed.estimated(request_bytes)
+            }
+            true => observed,
             false => observed,
         };
         self.remember_response(&observed, source, &target);
@@ -365,6 +369,18 @@ fn gone(error: &BError) -> Ending {
     let is_stalled = *error.etype() == ErrorType::WriteTimedout;
     let error_class = if is_stalled { "client_stalled" } else { "client_closed" };
     Ending { outcome: Outcome::ClientClosed, status: 499, error_class: Some(error_class) }
+}
+
+/// Whether an answer of `endpoint` is made of tokens, so that a missing report is estimated.
+const fn has_tokens(endpoint: Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::ChatCompletions
+            | Endpoint::Responses
+            | Endpoint::Messages
+            | Endpoint::Completions
+            | Endpoint::Embeddings
+    )
 }
 
 /// The status stays what the client saw.
