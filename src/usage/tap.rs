@@ -1,1 +1,0 @@
-//! Tokens read from an answer in passing.

@@ -1,0 +1,481 @@
+//! Tokens read from an answer in passing. The tap is given the answer's bytes and changes none.
+//!
+//! A stream is split into events, and an event is parsed only when it can report usage; of the
+//! others the tap counts the text, for an estimate in case the report never comes. A whole JSON
+//! answer is kept up to `BODY_BYTES_MAX` and parsed at its end. Of a longer one (embeddings, mostly)
+//! the last `TAIL_BYTES` are kept, and the usage object is looked for in them: all dialects put it
+//! behind the bulk of the answer.
+
+mod counts;
+#[cfg(test)]
+mod tests;
+
+use std::sync::LazyLock;
+
+use memchr::memmem::{Finder, FinderRev};
+use serde::Deserialize;
+use serde_json::Value;
+
+use self::counts::Usage;
+use super::inflate::{Encoding, Inflater};
+use crate::dialect::Dialect;
+use crate::json::top_level_strings;
+use crate::sse::{
+    Class, Event, Splitter, StreamError, answer_text_bytes, classify, event_text_bytes,
+    is_stream_end,
+};
+use crate::usage::record::{Tokens, UsageSource};
+
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How much of a longer answer is looked at for its id and model.
+const HEAD_BYTES: usize = 4 * 1024;
+const TAIL_BYTES: usize = 64 * 1024;
+/// Text of this length is about one token, in the languages that models mostly speak.
+const TEXT_BYTES_PER_TOKEN: u64 = 4;
+
+static USAGE_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+static LAST_USAGE_KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new("\"usage\""));
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TapMode {
+    /// One JSON document.
+    Json,
+    /// Server-sent events.
+    Events,
+}
+
+/// How a stream began, which decides whether another attempt may still be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Opening {
+    /// Nothing that decides has come.
+    #[default]
+    Preamble,
+    Content,
+    /// An error before any content; [`Tap::end`] has it.
+    Error,
+}
+
+/// How an answer ended, as far as its bytes tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum End {
+    /// It has not: if no more bytes come, it is cut off.
+    #[default]
+    Open,
+    /// As its dialect has it.
+    Proper,
+    /// With an error that the provider reported inside of the stream.
+    Error(Box<StreamError>),
+}
+
+/// Reads one answer.
+#[derive(Debug)]
+pub struct Tap {
+    inflater: Option<Box<Inflater>>,
+    reader: Reader,
+}
+
+/// What the tap saw of an answer.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    pub dialect: Dialect,
+    pub tokens: Tokens,
+    pub source: UsageSource,
+    /// The report is the last one; else more output may have followed it.
+    pub is_final: bool,
+    /// Text, reasoning and tool arguments, in bytes of JSON.
+    pub text_bytes: u64,
+    pub n_events: u64,
+    pub opening: Opening,
+    pub end: End,
+    /// Something about the answer was not as it should be.
+    pub is_degraded: bool,
+    /// The id of the response that a later request may continue; Responses only.
+    pub response_id: Option<Box<str>>,
+    /// The model that the provider says it was.
+    pub model: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    input: Input,
+    seen: Seen,
+}
+
+#[derive(Debug)]
+enum Input {
+    Events(Splitter),
+    Body {
+        bytes: Vec<u8>,
+        /// Only the end is kept.
+        is_tail: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Seen {
+    dialect: Dialect,
+    usage: Option<Usage>,
+    is_final: bool,
+    is_degraded: bool,
+    text_bytes: usize,
+    n_events: u64,
+    opening: Opening,
+    end: End,
+    response_id: Option<Box<str>>,
+    model: Option<Box<str>>,
+}
+
+/// The members of an answer, or of an event, that matter here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Report {
+    id: Value,
+    model: Value,
+    usage: Option<Usage>,
+}
+
+/// An event that has its report inside.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Wrapped {
+    #[serde(alias = "message")]
+    response: Option<Report>,
+    usage: Option<Usage>,
+}
+
+/// What a text of `text_bytes` is likely to have as tokens.
+pub fn estimate_tokens(text_bytes: u64) -> u64 {
+    text_bytes.div_ceil(TEXT_BYTES_PER_TOKEN)
+}
+
+impl Tap {
+    pub fn new(dialect: Dialect, mode: TapMode) -> Self {
+        let input = match mode {
+            TapMode::Events => Input::Events(Splitter::default()),
+            TapMode::Json => Input::Body { bytes: Vec::new(), is_tail: false },
+        };
+        let seen = Seen {
+            dialect,
+            usage: None,
+            is_final: false,
+            is_degraded: false,
+            text_bytes: 0,
+            n_events: 0,
+            opening: Opening::default(),
+            end: End::default(),
+            response_id: None,
+            model: None,
+        };
+        Self { inflater: None, reader: Reader { input, seen } }
+    }
+
+    /// A tap for an answer with a `content-encoding`. `None` for one that cannot be read.
+    pub fn encoded(dialect: Dialect, mode: TapMode, content_encoding: &str) -> Option<Self> {
+        let inflater = match Encoding::from_header(content_encoding)? {
+            Encoding::Identity => None,
+            encoding => Some(Box::new(Inflater::new(encoding)?)),
+        };
+        Some(Self { inflater, ..Self::new(dialect, mode) })
+    }
+
+    /// Reads the next bytes of the answer.
+    pub fn push(&mut self, chunk: &[u8]) {
+        let reader = &mut self.reader;
+        match &mut self.inflater {
+            None => reader.push(chunk),
+            Some(inflater) => {
+                if inflater.push(chunk, |plain| reader.push(plain)).is_err() {
+                    reader.seen.is_degraded = true;
+                }
+            }
+        }
+    }
+
+    pub fn opening(&self) -> Opening {
+        self.reader.seen.opening
+    }
+
+    pub fn end(&self) -> &End {
+        &self.reader.seen.end
+    }
+
+    /// Events so far, comments included.
+    pub fn n_events(&self) -> u64 {
+        self.reader.seen.n_events
+    }
+
+    /// Whether an event of our own can be put in here.
+    pub fn is_at_boundary(&self) -> bool {
+        match &self.reader.input {
+            Input::Events(splitter) => splitter.is_at_boundary(),
+            Input::Body { .. } => false,
+        }
+    }
+
+    /// The answer has ended, or will not go on.
+    pub fn finish(mut self) -> Observed {
+        let reader = &mut self.reader;
+        if let Some(inflater) = &mut self.inflater
+            && inflater.finish(|plain| reader.push(plain)).is_err()
+        {
+            reader.seen.is_degraded = true;
+        }
+        self.reader.finish()
+    }
+}
+
+impl Reader {
+    fn push(&mut self, chunk: &[u8]) {
+        match &mut self.input {
+            Input::Events(splitter) => {
+                splitter.push(chunk, |event, _end| self.seen.event(&event));
+            }
+            Input::Body { bytes, is_tail } => {
+                bytes.extend_from_slice(chunk);
+                if !*is_tail && bytes.len() > self.seen.body_bytes_max() {
+                    *is_tail = true;
+                    self.seen.head(bytes.get(..HEAD_BYTES).unwrap_or_default());
+                }
+                // Cut at twice the tail, so that each byte is moved once at most.
+                if *is_tail && bytes.len() > 2 * TAIL_BYTES {
+                    bytes.drain(..bytes.len() - TAIL_BYTES);
+                    bytes.shrink_to(2 * TAIL_BYTES);
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> Observed {
+        let Self { input, mut seen } = self;
+        match input {
+            Input::Events(mut splitter) => splitter.finish(|event| seen.event(&event)),
+            Input::Body { bytes, is_tail: false } => seen.body(&bytes),
+            Input::Body { bytes, is_tail: true } => seen.tail(&bytes),
+        }
+        seen.finish()
+    }
+}
+
+impl Seen {
+    fn event(&mut self, event: &Event<'_>) {
+        self.n_events += 1;
+        let data = match *event {
+            Event::Silent => return,
+            Event::Oversized => {
+                self.is_degraded = true;
+                self.class(Class::Content);
+                return;
+            }
+            Event::Message { data, .. } => data,
+        };
+        let is_end = is_stream_end(self.dialect, event);
+        if is_end && self.end == End::Open {
+            self.end = End::Proper;
+        }
+        let is_object = data.starts_with(b"{") && data.ends_with(b"}");
+        if !is_object {
+            self.is_degraded |= !is_end;
+            self.class(if is_end { Class::Terminal } else { Class::Content });
+            return;
+        }
+        if self.may_report(event) {
+            self.report(data);
+        }
+        let text_bytes = event_text_bytes(self.dialect, data);
+        self.text_bytes += text_bytes;
+        if text_bytes == 0 || self.opening == Opening::Preamble {
+            self.class(classify(self.dialect, event));
+        }
+    }
+
+    fn class(&mut self, class: Class) {
+        let is_open = self.opening == Opening::Preamble;
+        match class {
+            Class::Content | Class::Terminal if is_open => self.opening = Opening::Content,
+            Class::Preamble | Class::Content | Class::Terminal => {}
+            Class::Error(error) => {
+                if is_open {
+                    self.opening = Opening::Error;
+                }
+                self.end = End::Error(error);
+            }
+        }
+    }
+
+    /// Whether `event` is worth parsing: it may have usage, or the first news of the id and model.
+    fn may_report(&self, event: &Event<'_>) -> bool {
+        let Event::Message { name, data } = *event else {
+            return false;
+        };
+        match self.dialect {
+            Dialect::Responses | Dialect::Messages => {
+                let is_error = name == b"error" || data.starts_with(b"{\"type\":\"error\"");
+                let is_delta = name.ends_with(b"delta") && name != b"message_delta"
+                    || name == b"ping"
+                    || name == b"content_block_stop";
+                !is_error && !is_delta && (self.model.is_none() || has_usage(data))
+            }
+            Dialect::Chat
+            | Dialect::Embeddings
+            | Dialect::Completions
+            | Dialect::Moderations
+            | Dialect::Rerank
+            | Dialect::Images
+            | Dialect::Audio => self.n_events == 1 || has_usage(data),
+        }
+    }
+
+    /// Reads what an event reports.
+    fn report(&mut self, data: &[u8]) {
+        let is_wrapped = matches!(self.dialect, Dialect::Responses | Dialect::Messages);
+        if !is_wrapped {
+            match serde_json::from_slice(data) {
+                Ok(report) => self.take(report),
+                Err(_malformed) => self.is_degraded = true,
+            }
+            return;
+        }
+        match serde_json::from_slice::<Wrapped>(data) {
+            Ok(Wrapped { response, usage }) => {
+                // What `message_start` says of the output is only the beginning.
+                let is_beginning = self.dialect == Dialect::Messages && response.is_some();
+                self.take(response.unwrap_or_default());
+                self.is_final &= !is_beginning;
+                self.take(Report { usage, ..Report::default() });
+            }
+            Err(_malformed) => self.is_degraded = true,
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        if self.model.is_none() {
+            self.model = report.model.as_str().map(Box::from);
+        }
+        if self.dialect == Dialect::Responses && self.response_id.is_none() {
+            self.response_id = report.id.as_str().map(Box::from);
+        }
+        if let Some(later) = report.usage {
+            self.usage = Some(self.usage.take().unwrap_or_default().updated(later));
+            self.is_final = true;
+        }
+    }
+
+    /// Reads a whole answer.
+    fn body(&mut self, body: &[u8]) {
+        match serde_json::from_slice(body) {
+            Ok(report) => {
+                self.take(report);
+                self.opening = Opening::Content;
+                self.end = End::Proper;
+            }
+            Err(_malformed_or_cut_off) => self.is_degraded = true,
+        }
+        if self.usage.is_none() {
+            self.text_bytes = answer_text_bytes(self.dialect, body);
+        }
+    }
+
+    /// What is kept whole of an answer. Vectors and pictures are long, and not worth keeping.
+    fn body_bytes_max(&self) -> usize {
+        match self.dialect {
+            Dialect::Embeddings | Dialect::Images | Dialect::Audio => 2 * TAIL_BYTES,
+            Dialect::Chat
+            | Dialect::Responses
+            | Dialect::Messages
+            | Dialect::Completions
+            | Dialect::Moderations
+            | Dialect::Rerank => BODY_BYTES_MAX,
+        }
+    }
+
+    /// Reads the id and the model at the beginning of a long answer, as far as they are there.
+    fn head(&mut self, head: &[u8]) {
+        let valid = head.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let mut report = Report::default();
+        top_level_strings(valid, |key, value| match key {
+            "id" => report.id = value.into(),
+            "model" => report.model = value.into(),
+            _ => {}
+        });
+        self.take(report);
+    }
+
+    /// Reads the end of a long answer.
+    fn tail(&mut self, tail: &[u8]) {
+        self.opening = Opening::Content;
+        if tail.trim_ascii_end().ends_with(b"}") {
+            self.end = End::Proper;
+        } else {
+            self.is_degraded = true;
+        }
+        let value = LAST_USAGE_KEY
+            .rfind(tail)
+            .and_then(|at| tail.get(at + LAST_USAGE_KEY.needle().len()..))
+            .and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
+        // The object is followed by the rest of the answer, so only one value is read.
+        let usage = value.and_then(|value| {
+            serde_json::Deserializer::from_slice(value).into_iter::<Usage>().next()?.ok()
+        });
+        if usage.is_none() {
+            self.text_bytes = answer_text_bytes(self.dialect, tail);
+        }
+        self.take(Report { usage, ..Report::default() });
+    }
+
+    fn finish(self) -> Observed {
+        let converted = self.usage.map(|usage| usage.convert(self.dialect)).unwrap_or_default();
+        let is_reported = converted.tokens != Tokens::default();
+        Observed {
+            dialect: self.dialect,
+            tokens: converted.tokens,
+            source: if is_reported { UsageSource::Reported } else { UsageSource::None },
+            is_final: self.is_final && is_reported,
+            text_bytes: self.text_bytes as u64,
+            n_events: self.n_events,
+            opening: self.opening,
+            end: self.end,
+            is_degraded: self.is_degraded || converted.is_absurd,
+            response_id: self.response_id,
+            model: self.model,
+        }
+    }
+}
+
+impl Observed {
+    /// Fills in what was not reported: input from the size of the request, output from the text
+    /// that was seen. A final report stays as it is.
+    #[must_use]
+    pub fn estimated(mut self, request_bytes: u64) -> Self {
+        if self.is_final {
+            return self;
+        }
+        let tokens = &mut self.tokens;
+        let has_input = tokens.input_uncached.is_some() || tokens.input_cache_read.is_some();
+        if !has_input {
+            tokens.input_uncached = Some(estimate_tokens(request_bytes));
+        }
+        let has_output = matches!(
+            self.dialect,
+            Dialect::Chat | Dialect::Responses | Dialect::Messages | Dialect::Completions
+        );
+        if has_output {
+            tokens.output = tokens.output.max(Some(estimate_tokens(self.text_bytes)));
+        }
+        self.source = UsageSource::Estimated;
+        self
+    }
+}
+
+/// Whether `json` has a `usage` that is not null.
+fn has_usage(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = USAGE_KEY.find(rest) {
+        rest = rest.get(at + USAGE_KEY.needle().len()..).unwrap_or_default();
+        let value = rest.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        if value.is_some_and(|value| !value.starts_with(b"null")) {
+            return true;
+        }
+    }
+    false
+}
