@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::protocols::{ALPN, Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use pingora_timeout::timeout;
@@ -307,7 +307,7 @@ async fn refuse(mut stream: Stream, problem: &Problem<'_>, head: &[u8]) {
     };
     // The answer is a courtesy: a client that does not take it is let go.
     drop(timeout(DISCARD_TIME_MAX, written).await);
-    stream.shutdown().await;
+    Shutdown::shutdown(&mut *stream).await;
 }
 
 /// The label of a refused head.

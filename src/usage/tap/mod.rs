@@ -99,6 +99,8 @@ pub struct Observed {
 #[derive(Debug)]
 struct Reader {
     input: Input,
+    /// Where in the last chunk the last event that ended in it ended.
+    last_boundary: Option<usize>,
     seen: Seen,
 }
 
@@ -167,7 +169,7 @@ impl Tap {
             response_id: None,
             model: None,
         };
-        Self { inflater: None, reader: Reader { input, seen } }
+        Self { inflater: None, reader: Reader { input, last_boundary: None, seen } }
     }
 
     /// A tap for an answer with a `content-encoding`. `None` for one that cannot be read.
@@ -205,6 +207,11 @@ impl Tap {
         self.reader.seen.n_events
     }
 
+    /// How much of the last chunk belongs to whole events; `None` if no event ended in it.
+    pub fn last_boundary(&self) -> Option<usize> {
+        self.reader.last_boundary
+    }
+
     /// Whether an event of our own can be put in here.
     pub fn is_at_boundary(&self) -> bool {
         match &self.reader.input {
@@ -229,7 +236,11 @@ impl Reader {
     fn push(&mut self, chunk: &[u8]) {
         match &mut self.input {
             Input::Events(splitter) => {
-                splitter.push(chunk, |event, _end| self.seen.event(&event));
+                self.last_boundary = None;
+                splitter.push(chunk, |event, end| {
+                    self.seen.event(&event);
+                    self.last_boundary = Some(end);
+                });
             }
             Input::Body { bytes, is_tail } => {
                 bytes.extend_from_slice(chunk);
@@ -247,7 +258,7 @@ impl Reader {
     }
 
     fn finish(self) -> Observed {
-        let Self { input, mut seen } = self;
+        let Self { input, mut seen, .. } = self;
         match input {
             Input::Events(mut splitter) => splitter.finish(|event| seen.event(&event)),
             Input::Body { bytes, is_tail: false } => seen.body(&bytes),
