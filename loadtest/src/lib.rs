@@ -1,3 +1,4 @@
 //! A scripted provider and a load generator for LLM gateways.
 
 pub mod mock;
+pub mod run;

@@ -12,7 +12,8 @@ use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 /// key alone means `true` (or 1). The same text after a `?` in a model's name chooses the behaviour
 /// of that request. As JSON it is an object with the same keys.
 ///
-/// Content events count from 0: `stall_at_event=2` stalls when two of them have been sent.
+/// Content events count from 0: `stall_at_event=2` stalls when two of them have been sent, so their
+/// number itself means after all of them, before the events that end the stream.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent switch of a test")]
@@ -56,6 +57,9 @@ pub struct Behaviour {
     pub cut_at_event: Option<usize>,
     /// The body ends properly here, without the events that end a stream.
     pub clean_end_at_event: Option<usize>,
+    /// The stream's last event is left out: `[DONE]`, `message_stop`, `response.completed`.
+    #[serde(deserialize_with = "flag")]
+    pub no_terminal: bool,
     /// Sends nothing more until the client leaves.
     pub stall_at_event: Option<usize>,
     /// An error event instead of this content event, then a proper end.

@@ -3,9 +3,9 @@
 use super::behaviour::Behaviour;
 use super::content::{CREATED, REASONING, Tokens, argument_pieces, text_pieces};
 use super::errors;
-use super::events::{Events, Part};
+use super::events::Events;
 use super::json::{NULL, Raw, object};
-use super::reply::Body;
+use super::reply::{Body, Part};
 
 /// What the dialects' answers are made from.
 pub(super) struct Make<'a> {

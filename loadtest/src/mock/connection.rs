@@ -117,7 +117,8 @@ impl Connection<'_> {
     ) -> Result<Next, Stop> {
         let id = self.shared.id(seq);
         let mut early = None;
-        if self.wire.is_body_outstanding(head) {
+        let is_large = self.wire.is_body_outstanding(head);
+        if is_large {
             early = self.before_body(head).await?;
             if let Some(behaviour) = early.as_ref().filter(|found| found.early_response_close) {
                 let endpoint = endpoint_of(head).unwrap_or(Endpoint::Chat);
@@ -133,6 +134,11 @@ impl Connection<'_> {
         let body = self.wire.body(head, pace.map(Duration::from_millis), &mut partial).await;
         ticket.body(body.as_ref().map_or(&partial, |body| body));
         let body = body?;
+        if is_large {
+            // A read that filled its buffer leaves the socket readable in the runtime's eyes, and
+            // this task would serve its client again and again before all others.
+            tokio::task::yield_now().await;
+        }
 
         let request = match read(head, &body, id) {
             Ok(request) => request,

@@ -2,25 +2,17 @@
 
 use super::behaviour::{Behaviour, EarlyError};
 use super::json::Raw;
-use super::reply::Body;
+use super::reply::{Body, Part};
 
 /// An event's name (where the dialect names events) and its data.
 pub(super) type Event = (Option<&'static str>, Raw);
-
-/// Where in a stream an event belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    Opening,
-    Content,
-    Closing,
-}
 
 /// Collects a stream. What is pushed after the behaviour has ended the stream is dropped.
 pub(super) struct Events<'a> {
     behaviour: &'a Behaviour,
     /// Makes the dialect's error event, from the number of events before it.
     error: Box<dyn Fn(usize) -> Event + 'a>,
-    parts: Vec<(Vec<u8>, bool)>,
+    parts: Vec<(Vec<u8>, Part)>,
     count: usize,
     contents_n: usize,
     is_ended: bool,
@@ -48,7 +40,7 @@ impl<'a> Events<'a> {
     }
 
     pub(super) fn push(&mut self, part: Part, (name, data): Event) {
-        if self.is_ended || (part == Part::Content && self.is_ended_by_content()) {
+        if self.is_ended || (part != Part::Opening && self.is_ended_here()) {
             return;
         }
         let mut data = data.0;
@@ -62,21 +54,24 @@ impl<'a> Events<'a> {
             if self.behaviour.comment_every.is_some_and(|every| index.is_multiple_of(every.max(1)))
             {
                 let comment = format!(": ping{0}{0}", self.line_end());
-                self.parts.push((comment.into_bytes(), false));
+                self.parts.push((comment.into_bytes(), Part::Opening));
             }
         }
-        self.write(name, &data, part == Part::Content);
+        self.write(name, &data, part);
     }
 
     /// The end that is no JSON.
     pub(super) fn done(mut self) -> Body {
         if !self.is_ended {
-            self.write(None, "[DONE]", false);
+            self.write(None, "[DONE]", Part::Closing);
         }
         self.finish()
     }
 
     pub(super) fn finish(mut self) -> Body {
+        if self.behaviour.no_terminal && !self.is_ended {
+            self.parts.pop();
+        }
         if self.behaviour.bom
             && let Some((first, _)) = self.parts.first_mut()
         {
@@ -85,8 +80,9 @@ impl<'a> Events<'a> {
         Body::Stream(self.parts)
     }
 
-    /// Whether the behaviour has something else in the place of the next content event.
-    fn is_ended_by_content(&mut self) -> bool {
+    /// Whether the behaviour has something else in the place of what comes after so many
+    /// content events.
+    fn is_ended_here(&mut self) -> bool {
         let here = Some(self.contents_n);
         let is_early = self.behaviour.early_error.is_some() && self.contents_n == 0;
         if is_early || self.behaviour.error_at_event == here {
@@ -98,18 +94,18 @@ impl<'a> Events<'a> {
 
     fn end_with_error(&mut self) {
         let (name, data) = (self.error)(self.count);
-        self.write(name, &data.0, true);
+        self.write(name, &data.0, Part::Content);
         self.is_ended = true;
     }
 
-    fn write(&mut self, name: Option<&str>, data: &str, is_content: bool) {
+    fn write(&mut self, name: Option<&str>, data: &str, part: Part) {
         let end = self.line_end();
         let mut text = String::with_capacity(data.len() + 64);
         if let Some(name) = name {
             text.push_str(&format!("event: {name}{end}"));
         }
         text.push_str(&format!("data: {data}{end}{end}"));
-        self.parts.push((text.into_bytes(), is_content));
+        self.parts.push((text.into_bytes(), part));
         self.count += 1;
     }
 

@@ -3,9 +3,9 @@
 use super::chat::Make;
 use super::content::{REASONING, SIGNATURE, Tokens, argument_pieces, text_pieces};
 use super::errors;
-use super::events::{Events, Part};
+use super::events::Events;
 use super::json::{NULL, Raw, object};
-use super::reply::Body;
+use super::reply::{Body, Part};
 
 pub(super) fn message(make: &Make<'_>) -> Body {
     let mut content = Vec::new();

@@ -45,11 +45,20 @@ impl Text {
     }
 }
 
+/// Where in a stream an event belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Before content, or between.
+    Opening,
+    Content,
+    Closing,
+}
+
 /// A part of the body that is sent by itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Piece {
     pub(super) text: Text,
-    pub(super) is_content: bool,
+    pub(super) part: Part,
 }
 
 /// How the end of the body is told.
@@ -80,8 +89,8 @@ pub(super) enum Body {
         bytes: Vec<u8>,
         content_type: &'static str,
     },
-    /// Events, and which of them are content.
-    Stream(Vec<(Vec<u8>, bool)>),
+    /// Events, and where each belongs.
+    Stream(Vec<(Vec<u8>, Part)>),
     None,
 }
 
@@ -102,9 +111,9 @@ impl Body {
         }
     }
 
-    fn into_parts(self) -> Vec<(Vec<u8>, bool)> {
+    fn into_parts(self) -> Vec<(Vec<u8>, Part)> {
         match self {
-            Self::Whole { bytes, .. } => vec![(bytes, true)],
+            Self::Whole { bytes, .. } => vec![(bytes, Part::Content)],
             Self::Stream(parts) => parts,
             Self::None => Vec::new(),
         }
@@ -172,10 +181,8 @@ impl Reply {
         }
         head.push_str("\r\n");
 
-        let pieces = parts
-            .into_iter()
-            .map(|(bytes, is_content)| Piece { text: Text::new(bytes), is_content })
-            .collect();
+        let pieces =
+            parts.into_iter().map(|(bytes, part)| Piece { text: Text::new(bytes), part }).collect();
         Self {
             head: Text::new(head.into_bytes()),
             pieces,
@@ -228,22 +235,22 @@ fn framing_fields(behaviour: &Behaviour, framing: Framing, status: u16, body_len
 }
 
 /// Compresses the parts as one gzip stream that is flushed after each of them.
-fn gzipped(parts: Vec<(Vec<u8>, bool)>) -> Vec<(Vec<u8>, bool)> {
+fn gzipped(parts: Vec<(Vec<u8>, Part)>) -> Vec<(Vec<u8>, Part)> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let mut out: Vec<(Vec<u8>, bool)> = parts
+    let mut out: Vec<(Vec<u8>, Part)> = parts
         .into_iter()
-        .map(|(bytes, is_content)| {
+        .map(|(bytes, part)| {
             encoder
                 .write_all(&bytes)
                 .and_then(|()| encoder.flush())
                 .expect("writing to memory does not fail");
-            (std::mem::take(encoder.get_mut()), is_content)
+            (std::mem::take(encoder.get_mut()), part)
         })
         .collect();
     let end = encoder.finish().expect("writing to memory does not fail");
     match out.last_mut() {
         Some((bytes, _)) => bytes.extend(end),
-        None => out.push((end, false)),
+        None => out.push((end, Part::Closing)),
     }
     out
 }

@@ -3,7 +3,7 @@
 use super::behaviour::Behaviour;
 use super::http::{Stop, Wire};
 use super::journal::{End, Ticket};
-use super::reply::{Framing, ID_LEN, Piece, Reply};
+use super::reply::{Framing, ID_LEN, Part, Piece, Reply};
 
 /// Whether the connection takes another request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(super) enum Next {
     Close,
 }
 
-/// What the script does in place of a content event.
+/// What the script does after so many content events.
 enum Fault {
     Stall,
     Cut,
@@ -85,10 +85,12 @@ async fn pieces(
         if index > 0 && !behaviour.coalesce {
             wire.flush().await?;
         }
-        if piece.is_content {
-            if let Some(fault) = fault_at(behaviour, reply.is_stream, contents_n) {
-                return Err(run(fault, wire).await);
-            }
+        if piece.part != Part::Opening
+            && let Some(fault) = fault_at(behaviour, reply.is_stream, contents_n)
+        {
+            return Err(run(fault, wire).await);
+        }
+        if piece.part == Part::Content {
             if contents_n > 0 && behaviour.event_ms > 0 {
                 wire.flush().await?;
                 wire.pause(behaviour.event_ms).await?;

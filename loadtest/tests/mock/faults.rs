@@ -43,6 +43,11 @@ async fn stream_ends_at_the_event() {
         assert_eq!((answer.events().len(), answer.is_whole), (1 + 3, is_whole), "{keys}");
         assert!(!answer.text().contains("[DONE]"), "{keys}");
     }
+    let (answer, _) = ask(streamed("clean_end_at_event=8")).await;
+    assert_eq!((answer.events().len(), answer.is_whole), (1 + 8, true));
+    let (answer, _) = ask(streamed("no_terminal")).await;
+    assert_eq!((answer.events().len(), answer.is_whole), (1 + 8 + 1, true));
+    assert!(!answer.text().contains("[DONE]"));
     let (answer, _) = ask(streamed("reset_at_event=0")).await;
     assert_eq!((answer.events().len(), answer.is_reset), (1, true));
     let (answer, end) = ask(streamed("error_at_event=2")).await;
