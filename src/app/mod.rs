@@ -205,6 +205,11 @@ impl App {
         self.flow.in_flight()
     }
 
+    /// Resolves once nothing is in flight.
+    pub async fn idle(&self) {
+        self.flow.idle().await;
+    }
+
     /// The data plane's view of the resources.
     pub fn state(&self) -> &Arc<State> {
         &self.state
