@@ -1,1 +1,13 @@
 //! Strict framing of HTTP/1.1 requests.
+//!
+//! What is ambiguous is refused here, before any other parser sees it: where two readings of the same
+//! bytes are possible, a request can be smuggled between them.
+//!
+//! Pure: bytes in, a verdict out.
+
+pub mod check;
+pub mod chunked;
+mod error;
+mod table;
+
+pub use self::error::HeadError;
