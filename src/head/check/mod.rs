@@ -3,7 +3,7 @@
 mod host;
 
 use super::error::HeadError;
-use super::table::{NAME, TARGET, TOKEN, VALUE};
+use super::table::{NAME, TARGET, TOKEN, value_span};
 
 /// A head, its last empty line included, is not longer than this.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -97,22 +97,19 @@ pub fn check(head: &[u8]) -> Result<Head<'_>, HeadError> {
     let mut fields = Fields::default();
     let mut n_headers = 0;
     loop {
-        let (line, after) = next_line(rest)?;
-        rest = after;
-        if line.is_empty() {
-            break;
+        if rest == b"\r\n" {
+            return fields.finish(&request_line);
         }
         n_headers += 1;
         if HEADERS_MAX < n_headers {
             return Err(HeadError::TOO_MANY);
         }
-        let (name, value) = split_header(line)?;
-        fields.take_in(name, value)?;
+        let Some((header, after)) = next_header(rest) else {
+            return Err(bad_header(rest));
+        };
+        fields.take_in(&header)?;
+        rest = after;
     }
-    if !rest.is_empty() {
-        return Err(HeadError::INCOMPLETE); // Somebody else's idea of where the head ends.
-    }
-    fields.finish(&request_line)
 }
 
 /// Splits off a line that ends with CRLF and has no other CR in it.
@@ -202,20 +199,32 @@ fn split_target<'a>(
     }
 }
 
-/// Splits a header line at its colon, and trims the value.
-fn split_header(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
-    let colon = memchr::memchr(b':', line);
-    let Some((name, value)) = colon.and_then(|colon| line.split_at_checked(colon)) else {
-        return Err(bad_line(line, bad_name(line)));
+struct Header<'a> {
+    name: &'a [u8],
+    /// Without the space around it.
+    value: &'a [u8],
+}
+
+/// Splits off a header line; `None` when something is wrong with it.
+fn next_header(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
+    let (name, rest) = bytes.split_at_checked(NAME.span(bytes))?;
+    let rest = rest.strip_prefix(b":")?;
+    let (value, rest) = rest.split_at_checked(value_span(rest))?;
+    let header = Header { name, value: value.trim_ascii() };
+    if name.is_empty() { None } else { Some((header, rest.strip_prefix(b"\r\n")?)) }
+}
+
+/// What is wrong with the header line at the beginning of `bytes`.
+fn bad_header(bytes: &[u8]) -> HeadError {
+    let line = match next_line(bytes) {
+        // The head ends before the bytes do: somebody else's idea of where it ends.
+        Ok(([], _)) => return HeadError::INCOMPLETE,
+        Ok((line, _)) => line,
+        Err(error) => return error,
     };
-    if name.is_empty() || !NAME.has_all(name) {
-        return Err(bad_line(line, bad_name(name)));
-    }
-    let value = value.strip_prefix(b":").unwrap_or(value);
-    if !VALUE.has_all(value) {
-        return Err(bad_line(line, HeadError::HEADER_VALUE));
-    }
-    Ok((name, value.trim_ascii()))
+    let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+    let is_name_good = !name.is_empty() && name.len() < line.len() && NAME.has_all(name);
+    bad_line(line, if is_name_good { HeadError::HEADER_VALUE } else { bad_name(name) })
 }
 
 fn bad_name(name: &[u8]) -> HeadError {
@@ -248,7 +257,7 @@ struct Connection {
 }
 
 impl<'a> Fields<'a> {
-    fn take_in(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), HeadError> {
+    fn take_in(&mut self, &Header { name, value }: &Header<'a>) -> Result<(), HeadError> {
         // By length first: most headers are none of these.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
