@@ -10,7 +10,7 @@ const IMPURE_WORDS: [&str; 5] = ["tokio::", "pingora", "tracing::", "Instant::no
 
 /// Words for which the vocabulary has another one, and the one it has. They may not be part of a
 /// name that we give; names of other crates are theirs.
-const WRONG_WORDS: [(&str, &str); 16] = [
+const WRONG_WORDS: [(&str, &str); 15] = [
     ("tenant", "workspace"),
     ("org", "workspace"),
     ("organization", "workspace"),
@@ -23,7 +23,6 @@ const WRONG_WORDS: [(&str, &str); 16] = [
     ("quota", "limit, or budget"),
     ("spend", "cost"),
     ("evicted", "cooldown"),
-    ("dispatch", "relay"),
     ("util", "what it knows"),
     ("utils", "what it knows"),
     ("misc", "what it knows"),
