@@ -11,8 +11,8 @@ use memchr::memchr2;
 /// How many objects and arrays may be open at once.
 pub(crate) const DEPTH_MAX: u32 = 128;
 
-/// Strings up to this length are walked byte by byte: starting a vectorised search costs more.
-const SHORT_BYTES: usize = 16;
+/// Strings up to this length are walked by words: starting a vectorised search costs more.
+const SHORT_BYTES: usize = 32;
 
 /// Why a text is not JSON that we accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,10 @@ impl<'a> Cursor<'a> {
         self.at += 1;
         let mut has_escapes = false;
         loop {
-            self.skip_plain();
+            // A look at one byte is predicted; where a run of plain text ends is computed.
+            if !matches!(self.peek(), Some(b'"' | b'\\')) {
+                self.skip_plain();
+            }
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -203,7 +206,16 @@ impl<'a> Cursor<'a> {
     fn skip_plain(&mut self) {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         let (head, tail) = rest.split_at(rest.len().min(SHORT_BYTES));
-        if let Some(end) = head.iter().position(|&byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        let (words, last) = head.as_chunks::<8>();
+        for word in words {
+            let special = special_bytes(u64::from_le_bytes(*word));
+            if special != 0 {
+                self.at += special.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
+        }
+        if let Some(end) = last.iter().position(|&byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
             self.at += end;
             return;
         }
@@ -216,7 +228,7 @@ impl<'a> Cursor<'a> {
         } else {
             plain.iter().position(|&byte| byte < 0x20).unwrap_or(plain_bytes)
         };
-        self.at += head.len() + end;
+        self.at += last.len() + end;
     }
 
     fn skip_escape(&mut self) -> Result<(), Broken> {
@@ -288,6 +300,16 @@ impl<'a> Cursor<'a> {
     pub(crate) fn broken(&self, expected: &'static str) -> Broken {
         Broken::Syntax { at: self.at, expected }
     }
+}
+
+/// Has the high bit of the lowest byte set that is a quote, a backslash or a control character; of
+/// the bytes above that one it says nothing.
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    below(word, 0x20) | equal(b'"') | equal(b'\\')
 }
 
 /// Calls `on_string` with each top-level string of the object `text`, as it is written, until

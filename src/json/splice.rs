@@ -76,19 +76,16 @@ impl<'a> Splice<'a> {
         if self.model.is_none() && !self.has_usage && !self.has_cut {
             return Spliced::same(body);
         }
-        let mut edits = Vec::with_capacity(3);
-        if let (Some(old), Some(new)) = (&self.scan.model, &self.model) {
-            edits.push(Edit { range: old.range.clone(), replacement: new.clone() });
-        }
-        if self.has_usage {
-            edits.extend(self.usage_edit());
-        }
-        if self.has_cut {
-            edits.extend(
-                self.scan.sluice_cut.clone().map(|range| Edit { range, replacement: Bytes::new() }),
-            );
-        }
-        Spliced::new(body, edits)
+        let model = self
+            .scan
+            .model
+            .as_ref()
+            .zip(self.model.as_ref())
+            .map(|(old, new)| Edit { range: old.range.clone(), replacement: new.clone() });
+        let usage = if self.has_usage { self.usage_edit() } else { None };
+        let cut = self.scan.sluice_cut.clone().filter(|_| self.has_cut);
+        let cut = cut.map(|range| Edit { range, replacement: Bytes::new() });
+        Spliced::new(body, [model, usage, cut])
     }
 
     fn usage_edit(&self) -> Option<Edit> {
@@ -117,7 +114,7 @@ pub fn splice_form_model(body: &Bytes, scan: &MultipartScan, model: &str) -> Spl
         Some(old) if *old.name != *model => {
             let replacement: String = model.chars().filter(|char| !char.is_control()).collect();
             let edit = Edit { range: old.range.clone(), replacement: replacement.into() };
-            Spliced::new(body, vec![edit])
+            Spliced::new(body, [Some(edit)])
         }
         _ => Spliced::same(body),
     }
@@ -129,18 +126,23 @@ impl Spliced {
         Self { body: Body::Same(body.clone()), len: body.len() }
     }
 
-    fn new(body: &Bytes, mut edits: Vec<Edit>) -> Self {
-        edits.sort_by_key(|edit| edit.range.start);
-        let mut parts = Vec::with_capacity(2 * edits.len() + 1);
+    fn new<const N: usize>(body: &Bytes, mut edits: [Option<Edit>; N]) -> Self {
+        edits.sort_by_key(|edit| edit.as_ref().map(|edit| edit.range.start));
+        let mut parts = Vec::with_capacity(2 * N + 1);
+        let mut len = 0;
+        let mut push = |part: Bytes| {
+            len += part.len();
+            if !part.is_empty() {
+                parts.push(part);
+            }
+        };
         let mut at = 0;
-        for Edit { range, replacement } in edits {
-            parts.push(body.slice(at..range.start));
-            parts.push(replacement);
+        for Edit { range, replacement } in edits.into_iter().flatten() {
+            push(body.slice(at..range.start));
+            push(replacement);
             at = range.end;
         }
-        parts.push(body.slice(at..));
-        parts.retain(|part| !part.is_empty());
-        let len = parts.iter().map(Bytes::len).sum();
+        push(body.slice(at..));
         Self { body: Body::Parts(parts), len }
     }
 
@@ -163,5 +165,9 @@ impl Spliced {
 }
 
 fn json_string(text: &str) -> Bytes {
+    let is_plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+    if is_plain {
+        return ["\"", text, "\""].concat().into();
+    }
     serde_json::Value::from(text).to_string().into()
 }

@@ -8,13 +8,18 @@
 //! Both decisions are made byte by byte from the beginning of an event, never from what a chunk
 //! happens to hold, so that any split of the stream gives the same bytes.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use memchr::memchr2;
+use memchr::memmem::Finder;
 
 /// A longer event is no usage chunk.
 const HELD_BYTES_MAX: usize = 16 * 1024;
 
 const DATA: &[u8] = b"data:";
+
+static CHOICES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"choices\""));
 
 /// The filter for one stream.
 #[derive(Debug, Default)]
@@ -83,7 +88,14 @@ impl UsageStripper {
             }
             let end = memchr2(b'\n', b'\r', rest);
             let (text, tail) = rest.split_at(end.unwrap_or(rest.len()));
-            self.text(text);
+            let is_whole = tail.starts_with(b"\n\n") || tail.starts_with(b"\r\n\r\n");
+            if is_whole && self.event_bytes == 0 && !has_empty_choices(text) {
+                self.line_bytes += text.len();
+                self.event_bytes += text.len();
+                self.is_passing = true;
+            } else {
+                self.text(text);
+            }
             at += text.len();
             if self.is_passing {
                 self.release(&mut forward);
@@ -167,7 +179,8 @@ impl UsageStripper {
         self.line_bytes = 0;
         if !is_blank && !is_comment {
             self.event_bytes += 1;
-            // Between two data lines this is a line feed, which JSON lets stand between tokens.
+            // Between data lines is a line feed, which JSON lets stand between tokens only.
+            self.is_passing |= self.json.string != InString::No;
             return None;
         }
         let is_usage = is_blank && !self.is_passing && self.json.is_usage();
@@ -182,6 +195,24 @@ impl UsageStripper {
 enum Verdict {
     Pass,
     Drop,
+}
+
+/// Whether `line`, which is a whole event, has `"choices":[]` anywhere. Without it, it is not the
+/// usage chunk, whatever else it is; that is one search instead of a walk.
+fn has_empty_choices(line: &[u8]) -> bool {
+    let mut rest = line;
+    while let Some(at) = CHOICES.find(rest) {
+        rest = rest.get(at + CHOICES.needle().len()..).unwrap_or_default();
+        let element = rest
+            .trim_ascii_start()
+            .strip_prefix(b":")
+            .and_then(|value| value.trim_ascii_start().strip_prefix(b"["))
+            .map(<[u8]>::trim_ascii_start);
+        if element.is_some_and(|element| element.starts_with(b"]")) {
+            return true;
+        }
+    }
+    false
 }
 
 fn send(chunk: &Bytes, start: usize, end: usize, forward: &mut impl FnMut(Bytes)) {

@@ -552,6 +552,36 @@ proptest! {
     }
 
     #[test]
+    fn what_is_taken_out_is_what_a_parser_would_take_out(
+        members in prop::sample::subsequence(
+            vec![("id", r#""c""#), ("choices", ""), ("usage", ""), ("x", r#"{"choices":[1],"usage":null}"#), ("y", r#"["]}"]"#)],
+            0..=5,
+        ).prop_shuffle(),
+        choices in prop::sample::select(vec!["[]", "[ ]", "[{}]", "[[]]", "[\"]\"]", "null", "{}"]),
+        usage in prop::sample::select(vec!["{}", "{ }", "null", r#"{"a":[1,{"b":"}"}]}"#, "7", "[]"]),
+        space in prop::sample::select(vec!["", " ", "\ndata:"]),
+        cuts in cuts(),
+    ) {
+        let value = |key: &str, other: &str| match key {
+            "choices" => choices.to_owned(),
+            "usage" => usage.to_owned(),
+            _ => other.to_owned(),
+        };
+        let members: Vec<_> = members
+            .into_iter()
+            .map(|(key, other)| format!("{space}\"{key}\"{space}:{space}{}{space}", value(key, other)))
+            .collect();
+        let event = format!("data: {{{}}}\n\n", members.join(","));
+        let stream = format!("{event}{DELTA}\n\n");
+        let body: Value = serde_json::from_str(&standard(&event)[0].1).unwrap();
+        let is_usage = body["choices"] == serde_json::json!([]) && body["usage"].is_object();
+        let expected = if is_usage { format!("{DELTA}\n\n") } else { stream.clone() };
+        prop_assert_eq!(strip(&stream), expected.clone());
+        let split_up = strip_pieces(&cut(stream.as_bytes(), &cuts)).concat();
+        prop_assert_eq!(String::from_utf8(split_up).unwrap(), expected);
+    }
+
+    #[test]
     fn every_byte_apart_strips_the_same(seed in prop::collection::vec(any::<bool>(), 0..4)) {
         let stream: String =
             seed.iter().map(|is_usage| format!("{}\r\n\r\n", if *is_usage { USAGE } else { DELTA })).collect();

@@ -284,9 +284,11 @@ impl Seen {
         if is_end && self.end == End::Open {
             self.end = End::Proper;
         }
+        let data = data.trim_ascii();
         let is_object = data.starts_with(b"{") && data.ends_with(b"}");
         if !is_object {
-            self.is_degraded |= !is_end;
+            // Some end every stream like a chat.
+            self.is_degraded |= !is_end && data != b"[DONE]";
             self.class(if is_end { Class::Terminal } else { Class::Content });
             return;
         }
@@ -480,6 +482,9 @@ impl Observed {
 
 /// Whether `json` has a `usage` that is not null.
 fn has_usage(json: &[u8]) -> bool {
+    if json.ends_with(b"\"usage\":null}") {
+        return false; // Most events of a stream, where the provider was asked for usage.
+    }
     let mut rest = json;
     while let Some(at) = USAGE_KEY.find(rest) {
         rest = rest.get(at + USAGE_KEY.needle().len()..).unwrap_or_default();
