@@ -30,7 +30,7 @@ use crate::proxy::admit::{self, Known};
 use crate::proxy::call::{self, BodyLimits, Call};
 use crate::proxy::forward::{Exhausted, Request};
 use crate::proxy::record::{Arrival, Ending, Recorder};
-use crate::proxy::relay::{Accepted, Relayed, Source};
+use crate::proxy::relay::{Accepted, Source};
 use crate::proxy::respond;
 use crate::proxy::routes::{self, PathScope, Route};
 use crate::proxy::select::{self, Selected};
@@ -275,19 +275,11 @@ impl Gateway {
         match answer {
             Ok(answer) => {
                 let source = Source { selected: &selected, call: &call, deadline: request.deadline };
-                let relayed = self.relay(client, ctx, *answer, &source).await;
-                Ok(self.conclude(ctx, &relayed))
+                let is_whole = self.relay(client, ctx, *answer, &source).await;
+                Ok(if is_whole { Served::Answered } else { Served::Cut })
             }
             Err(exhausted) => self.give_up(client, ctx, &selected, *exhausted).await,
         }
-    }
-
-    /// Writes the row of an answer that was relayed.
-    fn conclude(&self, ctx: &mut RequestCtx, relayed: &Relayed) -> Served {
-        if let Some(recorder) = ctx.recorder.take() {
-            recorder.finish(relayed.ending);
-        }
-        if relayed.is_whole { Served::Answered } else { Served::Cut }
     }
 
     /// All attempts failed: the last provider's own answer, or ours.
@@ -306,8 +298,8 @@ impl Gateway {
                 error_class: Some(class),
             };
             let request = (ctx.envelope, ctx.request_id);
-            let written = respond::reject(client, &rejection, request, 0).await;
             self.end(ctx, ending);
+            let written = respond::reject(client, &rejection, request, 0).await;
             return written.map(|_| Served::Answered).map_err(Stop::Gone);
         };
         let ending = Ending {
@@ -323,8 +315,8 @@ impl Gateway {
             attempts: recorder(ctx).n_attempts(),
         };
         recorder(ctx).note(|row| row.response_bytes = last.body.len() as u64);
-        let written = respond::last_answer(client, last, &origin, retry_after).await;
         self.end(ctx, ending);
+        let written = respond::last_answer(client, last, &origin, retry_after).await;
         written.map(|()| Served::Answered).map_err(Stop::Gone)
     }
 
@@ -391,8 +383,8 @@ impl Gateway {
                 .ok_or_else(|| Rejection::ModelNotFound { model: id.to_owned() })?,
         };
         let request = Some((ctx.envelope, ctx.request_id));
-        respond::json(client, 200, &page, request).await.map_err(Stop::Gone)?;
         self.end(ctx, Ending { outcome: Outcome::Success, status: 200, error_class: None });
+        respond::json(client, 200, &page, request).await.map_err(Stop::Gone)?;
         Ok(Served::Answered)
     }
 

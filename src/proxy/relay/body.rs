@@ -191,7 +191,8 @@ impl Body {
 
     /// Events so far.
     pub fn n_events(&self) -> u64 {
-        self.tap.as_ref().map_or(0, Tap::n_events)
+        let finished = self.observed.as_ref().map_or(0, |observed| observed.n_events);
+        self.tap.as_ref().map_or(finished, Tap::n_events)
     }
 
     /// Whether an event of our own can be put in after what is ready.
@@ -205,7 +206,8 @@ impl Body {
     }
 
     pub fn end(&self) -> Option<&End> {
-        self.tap.as_ref().map(Tap::end)
+        let finished = self.observed.as_ref().map(|observed| &observed.end);
+        self.tap.as_ref().map(Tap::end).or(finished)
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -276,7 +278,7 @@ impl Body {
         if let Some(tap) = &mut self.tap {
             tap.push(&part);
         }
-        if self.form != Form::Events {
+        if self.form != Form::Events || self.tap.is_none() {
             return self.make_ready(part);
         }
         let boundary = self.tap.as_ref().and_then(Tap::last_boundary);
@@ -317,44 +319,49 @@ impl Body {
         }
     }
 
+    /// Whether the client will have seen the end once it has what is ready.
+    pub fn is_over(&self) -> bool {
+        self.is_ended || matches!(self.end(), Some(End::Proper))
+    }
+
     /// A stream that ends without its dialect's last event is cut off, however politely.
     pub fn check_end(&mut self) -> Result<(), Failure> {
-        if self.form != Form::Events {
+        if self.form != Form::Events || !has_last_event(self.dialect) {
             return Ok(());
         }
-        let dialect = self.dialect;
-        match self.observe().map(|observed| &observed.end) {
-            Some(End::Open) if has_last_event(dialect) => Err(Failure::Reset),
+        self.finish_tap();
+        match self.end() {
+            Some(End::Open) => Err(Failure::Reset),
             _ => Ok(()),
         }
     }
 
     /// An answer that is all here: JSON that can be read, unless it is compressed.
     pub fn check_whole(&mut self) -> Result<(), Failure> {
-        let is_encoded = self.is_encoded;
-        match self.observe() {
-            Some(observed) if observed.end != End::Proper && !is_encoded => Err(Failure::BadBody),
+        self.finish_tap();
+        match self.end() {
+            Some(end) if *end != End::Proper && !self.is_encoded => Err(Failure::BadBody),
             _ => Ok(()),
         }
     }
 
-    /// Ends the tap.
-    fn observe(&mut self) -> Option<&Observed> {
+    fn finish_tap(&mut self) {
         if let Some(tap) = self.tap.take() {
             self.observed = Some(tap.finish());
         }
-        self.observed.as_ref()
     }
 
-    /// Gives a clean connection back and says what the tap saw.
-    pub async fn finish(mut self, is_clean: bool, connector: &Arc<TransportConnector>) -> Observed {
-        self.observe();
-        let dialect = self.dialect;
-        let observed = self.observed.take();
+    /// What the tap saw. It looks at nothing that comes after.
+    pub fn observe(&mut self) -> Observed {
+        self.finish_tap();
+        self.observed.clone().unwrap_or_else(|| Tap::new(self.dialect, TapMode::Json).finish())
+    }
+
+    /// Gives a clean connection back.
+    pub async fn release(self, is_clean: bool, connector: &Arc<TransportConnector>) {
         if is_clean {
             self.sent.release(connector).await;
         }
-        observed.unwrap_or_else(|| Tap::new(dialect, TapMode::Json).finish())
     }
 }
 

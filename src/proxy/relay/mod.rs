@@ -7,6 +7,7 @@
 mod body;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::proxy::record::Ending;
 use crate::proxy::respond::{self, Length, Origin};
 use crate::proxy::select::Selected;
 use crate::proxy::serve::{Gateway, RequestCtx, left};
+use crate::route::breaker;
 use crate::route::failure::{Failure, Stage, judge};
 use crate::sse::{OwnError, error_event};
 use crate::telemetry::metrics::AttemptResult;
@@ -41,14 +43,6 @@ pub struct Source<'a> {
     pub selected: &'a Selected,
     pub call: &'a Call,
     pub deadline: Instant,
-}
-
-/// An answer has been passed on, as far as it went.
-#[derive(Debug)]
-pub struct Relayed {
-    pub ending: Ending,
-    /// False when the client must not take what it got for the whole answer.
-    pub is_whole: bool,
 }
 
 /// Why an answer went no further.
@@ -74,31 +68,42 @@ enum Due {
 }
 
 impl Gateway {
-    /// Passes `answer` on to the client and says how that ended.
+    /// Passes `answer` on to the client. False when the client must not take what it got for the
+    /// whole answer.
     pub async fn relay(
         &self,
         client: &mut ServerSession,
         ctx: &mut RequestCtx,
         mut answer: Answer,
         source: &Source<'_>,
-    ) -> Relayed {
+    ) -> bool {
         let passed = match self.begin(client, ctx, &mut answer, source).await {
             Ok(()) => self.pass(client, ctx, &mut answer, source).await,
             Err(error) => Err(Broken::Client(error)),
         };
-        let request_id = ctx.request_id.as_hyphenated().to_string();
+        match &passed {
+            Ok(()) => {}
+            Err(Broken::Upstream(failure)) => {
+                let request_id = ctx.request_id.as_hyphenated().to_string();
+                self.record_broken(ctx, &mut answer, (source, failure));
+                self.say_broken(client, &answer, source, (failure, &request_id)).await;
+            }
+            Err(Broken::Client(error)) => {
+                if source.selected.deployment.on_disconnect == OnDisconnect::Drain
+                    && answer.body.is_events()
+                    && let Ok(_permit) = self.drains.try_acquire()
+                {
+                    self.drain(&mut answer, source).await;
+                }
+                let request_bytes = source.call.body.len() as u64;
+                let observed = answer.body.observe().estimated(request_bytes);
+                let end = (gone(error), AttemptResult::ClientClosed);
+                self.record(ctx, &mut answer, (source, observed, end));
+            }
+        }
         let is_whole = passed.is_ok();
-        if let Err(Broken::Upstream(failure)) = &passed {
-            self.say_broken(client, &answer, source, (failure, &request_id)).await;
-        }
-        let is_drained = matches!(passed, Err(Broken::Client(_)))
-            && source.selected.deployment.on_disconnect == OnDisconnect::Drain
-            && answer.body.is_events();
-        if is_drained && let Ok(_permit) = self.drains.try_acquire() {
-            self.drain(&mut answer, source).await;
-        }
-        let ending = self.settle_answer(ctx, answer, (&passed, source)).await;
-        Relayed { ending, is_whole }
+        answer.body.release(is_whole, &self.connector).await;
+        is_whole
     }
 
     /// The head, and what has been held back.
@@ -146,13 +151,19 @@ impl Gateway {
         let mut pace = Pace::new(source, answer.target.timeouts, answer.body.is_events());
         loop {
             let is_done = answer.body.is_done();
+            if is_done {
+                answer.body.check_end().map_err(Broken::Upstream)?;
+            }
+            // Before the client has all of it: what it has seen end is never lost.
+            if answer.body.is_over() {
+                self.record_whole(ctx, answer, source);
+            }
             let waiting = Instant::now();
             for part in answer.body.take_ready() {
                 client.write_response_body(part, false).await.map_err(Broken::Client)?;
                 pace.last_write = waiting;
             }
             if is_done {
-                answer.body.check_end().map_err(Broken::Upstream)?;
                 client.write_response_body(Bytes::new(), true).await.map_err(Broken::Client)?;
                 return Ok(());
             }
@@ -204,56 +215,67 @@ impl Gateway {
         drop(tokio::time::timeout_at(until.into(), read_on).await);
     }
 
-    /// Breaker, connection, metrics and row of an answer that is over.
-    async fn settle_answer(
+    /// The answer is complete; a second call changes nothing.
+    fn record_whole(&self, ctx: &mut RequestCtx, answer: &mut Answer, source: &Source<'_>) {
+        if ctx.recorder.is_none() {
+            return;
+        }
+        let status = answer.status;
+        let mut observed = answer.body.observe();
+        let is_success = (200..300).contains(&status);
+        if is_success
+            && observed.source == UsageSource::None
+            && has_tokens(source.call.endpoint)
+        {
+            observed = observed.estimated(source.call.body.len() as u64);
+        }
+        let credential = credential(&answer.target);
+        let refused = Failure::Status { status, retry_after: None };
+        let on = &source.selected.deployment.failover_on;
+        answer.turn.settle(if is_success {
+            breaker::Outcome::Success
+        } else {
+            judge(&refused, Stage::Held, credential, on).outcome()
+        });
+        let end = ending_of(status, &observed);
+        self.record(ctx, answer, (source, observed, end));
+    }
+
+    /// The upstream failed after content had gone out.
+    fn record_broken(
         &self,
         ctx: &mut RequestCtx,
-        answer: Answer,
-        (passed, source): (&Result<(), Broken>, &Source<'_>),
-    ) -> Ending {
-        let Answer { status, headers, body, target, mut turn, mut row, began } = answer;
+        answer: &mut Answer,
+        (source, failure): (&Source<'_>, &Failure),
+    ) {
         let on = &source.selected.deployment.failover_on;
-        let response_bytes = body.passed_bytes();
-        let is_client_gone = matches!(passed, Err(Broken::Client(_)));
-        let observed = body.finish(passed.is_ok(), &self.connector).await;
-        let (ending, result) = match passed {
-            Ok(()) => ending_of(status, &observed),
-            Err(Broken::Client(error)) => (gone(error), AttemptResult::ClientClosed),
-            Err(Broken::Upstream(failure)) => {
-                let verdict = judge(failure, Stage::Committed, credential(&target), on);
-                row.error_class = Some(verdict.class);
-                turn.settle(verdict.outcome());
-                (broken(status, failure), result_of(failure))
-            }
-        };
-        if passed.is_ok() {
-            let refused = Failure::Status { status, retry_after: None };
-            turn.settle(if (200..300).contains(&status) {
-                crate::route::breaker::Outcome::Success
-            } else {
-                judge(&refused, Stage::Held, credential(&target), on).outcome()
-            });
-        }
-        drop(turn);
+        let verdict = judge(failure, Stage::Committed, credential(&answer.target), on);
+        answer.row.error_class = Some(verdict.class);
+        answer.turn.settle(verdict.outcome());
+        let observed = answer.body.observe().estimated(source.call.body.len() as u64);
+        let end = (broken(answer.status, failure), result_of(failure));
+        self.record(ctx, answer, (source, observed, end));
+    }
+
+    /// Metrics and row of an answer that is over. Once: then the recorder is gone.
+    fn record(
+        &self,
+        ctx: &mut RequestCtx,
+        answer: &mut Answer,
+        (source, observed, (ending, result)): (&Source<'_>, Observed, (Ending, AttemptResult)),
+    ) {
+        let Some(mut recorder) = ctx.recorder.take() else { return };
+        let target = Arc::clone(&answer.target);
         self.metrics.attempts.inc(target.connection.provider_label, result);
-        row.total_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let is_success = (200..300).contains(&status);
-        let request_bytes = source.call.body.len() as u64;
-        let observed = match is_success {
-            true if is_client_gone || passed.is_err() => observed.estimated(request_bytes),
-            true if observed.source == UsageSource::None && has_tokens(source.call.endpoint) => {
-                observed.estimated(request_bytes)
-            }
-            true => observed,
-            false => observed,
-        };
         self.remember_response(&observed, source, &target);
-        let Some(recorder) = &mut ctx.recorder else { return ending };
+        let headers = &answer.headers;
         let upstream_id = headers.get("x-request-id").or_else(|| headers.get("request-id"));
         let upstream_id = upstream_id.and_then(|id| id.to_str().ok()).map(Box::from);
+        let mut row = answer.row.clone();
+        row.total_us = u64::try_from(answer.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         recorder.note(|usage| {
             usage.upstream_request_id = upstream_id;
-            usage.response_bytes = response_bytes;
+            usage.response_bytes = answer.body.passed_bytes() + answer.body.held_bytes() as u64;
             usage.is_degraded = observed.is_degraded;
             usage.usage_source = observed.source;
             usage.tokens = observed.tokens;
@@ -261,7 +283,7 @@ impl Gateway {
             usage.timings.first_token_us = row.first_token_us.map(|us| us + row.started_us);
         });
         recorder.attempt(&target, row);
-        ending
+        recorder.finish(ending);
     }
 
     /// So that later requests about a stored response find its connection.
