@@ -21,7 +21,9 @@ pub enum Rejection {
     EndpointForbidden { endpoint: &'static str },
     #[error("the path names another workspace or environment than the key's own")]
     EnvironmentMismatch,
-    #[error("the model `{model}` does not exist or this key may not use it; list what it may use with GET /v1/models")]
+    #[error(
+        "the model `{model}` does not exist or this key may not use it; list what it may use with GET /v1/models"
+    )]
     ModelNotFound { model: String },
     #[error("there is nothing at this path; see the documentation for the routes")]
     NotFound,
@@ -90,9 +92,7 @@ impl Rejection {
             Self::EndpointForbidden { .. } => {
                 (403, "endpoint_not_allowed", INVALID, "permission_error")
             }
-            Self::EnvironmentMismatch => {
-                (403, "environment_mismatch", INVALID, "permission_error")
-            }
+            Self::EnvironmentMismatch => (403, "environment_mismatch", INVALID, "permission_error"),
             Self::ModelNotFound { .. } => (404, "model_not_found", INVALID, "not_found_error"),
             Self::NotFound => (404, "not_found", INVALID, "not_found_error"),
             Self::BadRequest { code, .. } => (400, code.name(), INVALID, INVALID),
@@ -200,8 +200,11 @@ mod tests {
 
     fn examples() -> Vec<Rejection> {
         let bad = |code| Rejection::BadRequest { code, message: "…".to_owned(), param: None };
-        let upstream =
-            |status| Rejection::Upstream { status, message: "no provider could answer", retry_after: None };
+        let upstream = |status| Rejection::Upstream {
+            status,
+            message: "no provider could answer",
+            retry_after: None,
+        };
         vec![
             Rejection::KeyMissing,
             Rejection::KeyRefused,

@@ -72,8 +72,7 @@ pub(super) fn bind(
 
 fn bind_one(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
     let bound = || {
-        let socket =
-            if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?.into_std()?;

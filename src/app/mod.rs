@@ -246,7 +246,8 @@ fn limits(config: &ServerConfig) -> GatewayLimits {
 
 fn front(config: &ServerConfig, gateway: Gateway, metrics: &Arc<Metrics>) -> Front {
     // `threads` counts shards of a notification; the runtime is ours.
-    let mut conf = ServerConf { threads: config.data.threads, max_retries: 1, ..Default::default() };
+    let mut conf =
+        ServerConf { threads: config.data.threads, max_retries: 1, ..Default::default() };
     conf.ca_file = config.upstream.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
     let mut proxy = http_proxy(&Arc::new(conf), gateway);
     let mut options = pingora_core::apps::HttpServerOptions::default();

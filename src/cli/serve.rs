@@ -53,7 +53,10 @@ fn announce(app: &App) {
     }
     eprintln!("admin plane: {}", app.listening.admin);
     if let AdminToken::Made(token) = &app.admin_token {
-        eprintln!("admin token: {}  (shown once; set SLUICE_ADMIN_TOKEN to choose it)", token.expose());
+        eprintln!(
+            "admin token: {}  (shown once; set SLUICE_ADMIN_TOKEN to choose it)",
+            token.expose()
+        );
     }
 }
 
@@ -66,11 +69,8 @@ pub(super) fn until_signalled(app: App, path: Option<&Path>) -> ExitCode {
     };
     runtime.block_on(async {
         let on = |kind| signal(kind);
-        let signals = (
-            on(SignalKind::hangup()),
-            on(SignalKind::terminate()),
-            on(SignalKind::interrupt()),
-        );
+        let signals =
+            (on(SignalKind::hangup()), on(SignalKind::terminate()), on(SignalKind::interrupt()));
         let (Ok(hangup), Ok(terminate), Ok(interrupt)) = signals else {
             eprintln!("cannot listen to signals");
             return ExitCode::from(FAILED);

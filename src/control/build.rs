@@ -176,13 +176,18 @@ impl Builder<'_> {
         self.built.snapshot.environments.insert(built.id, Arc::new(built));
     }
 
-    fn connection(&mut self, connection: &resources::Connection, path: Path<'_>) -> Arc<Connection> {
+    fn connection(
+        &mut self,
+        connection: &resources::Connection,
+        path: Path<'_>,
+    ) -> Arc<Connection> {
         let id = ConnectionId::of_path(&path.of("connection", &connection.name));
         let (base_url, upstream_name) = self.upstream(connection);
-        let live = self.previous.connections.get(&id).map_or_else(
-            || Arc::new(ConnectionLive::default()),
-            Arc::clone,
-        );
+        let live = self
+            .previous
+            .connections
+            .get(&id)
+            .map_or_else(|| Arc::new(ConnectionLive::default()), Arc::clone);
         self.built.live.connections.insert(id, Arc::clone(&live));
         let health = connection
             .health_check
@@ -379,8 +384,7 @@ impl Builder<'_> {
     /// Kept over a reload as long as the weights are the same: the turn goes on where it was.
     fn deployment_live(&mut self, id: uuid::Uuid, weights: Vec<u32>) -> Arc<DeploymentLive> {
         let kept = self.previous.deployments.get(&id).filter(|live| live.weights == weights);
-        let live =
-            kept.map_or_else(|| Arc::new(DeploymentLive::new(weights)), Arc::clone);
+        let live = kept.map_or_else(|| Arc::new(DeploymentLive::new(weights)), Arc::clone);
         self.built.live.deployments.insert(id, Arc::clone(&live));
         live
     }
@@ -440,9 +444,7 @@ fn model_parts(
     path: Path<'_>,
     connection: Arc<Connection>,
 ) -> ModelParts {
-    let own = model
-        .price
-        .map(|price| Priced { price, version: Arc::from("user") });
+    let own = model.price.map(|price| Priced { price, version: Arc::from("user") });
     let from_catalogue = || {
         let entry = catalogue::lookup(connection.provider.name(), &model.upstream_model)?;
         Some(Priced { price: entry.price, version: Arc::from(catalogue::version()) })
@@ -479,4 +481,3 @@ fn head_lines(connection: &resources::Connection, url: &BaseUrl) -> HeadLines {
     }
     HeadLines(lines.freeze())
 }
-

@@ -72,9 +72,8 @@ pub fn admit(
     scope: Option<PathScope<'_>>,
     unix_micros: i64,
 ) -> Result<(), Rejection> {
-    let is_usable = known.key.enabled
-        && !known.environment.is_archived
-        && !known.key.is_expired(unix_micros);
+    let is_usable =
+        known.key.enabled && !known.environment.is_archived && !known.key.is_expired(unix_micros);
     if !is_usable {
         return Err(Rejection::KeyRefused);
     }

@@ -200,7 +200,11 @@ impl Try<'_> {
         head.put_slice(connection.base_url.path.as_bytes());
         head.put_u8(b'/');
         head.put_slice(self.request.call.endpoint.name().as_bytes());
-        head.put_slice(if self.request.is_beta { b"?beta=true HTTP/1.1\r\n" } else { b" HTTP/1.1\r\n" });
+        head.put_slice(if self.request.is_beta {
+            b"?beta=true HTTP/1.1\r\n"
+        } else {
+            b" HTTP/1.1\r\n"
+        });
         head.put_slice(&connection.head.0);
         passthrough_line(connection, self.request.passthrough, &mut head);
         head.put_slice(forwarded);
@@ -329,6 +333,7 @@ async fn read_short(sent: &mut Sent) -> Option<Bytes> {
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
-        value.len() >= 16 && value.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"))
+        value.len() >= 16
+            && value.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"))
     })
 }

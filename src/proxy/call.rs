@@ -81,11 +81,7 @@ impl Call {
         }
     }
 
-    fn parse_json(
-        endpoint: Endpoint,
-        headers: &HeaderMap,
-        body: Bytes,
-    ) -> Result<Self, Rejection> {
+    fn parse_json(endpoint: Endpoint, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
         let mut found = scan(&body).map_err(|error| bad_body(&error))?;
         let model = found.model.as_ref().ok_or_else(missing_model)?.name.clone();
         let options = Options::read(headers, found.sluice.as_deref())?;
@@ -108,8 +104,7 @@ impl Call {
         content_type: &str,
         body: Bytes,
     ) -> Result<Self, Rejection> {
-        let mut found =
-            scan_multipart(content_type, &body).map_err(|error| bad_body(&error))?;
+        let mut found = scan_multipart(content_type, &body).map_err(|error| bad_body(&error))?;
         let model = found.model.as_ref().ok_or_else(missing_model)?.name.clone();
         let options = Options::read(headers, None)?;
         Ok(Self {
@@ -181,7 +176,8 @@ fn is_multipart(content_type: &str) -> bool {
 
 fn is_json(content_type: &str) -> bool {
     let essence = essence(content_type).to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 fn missing_model() -> Rejection {

@@ -20,7 +20,7 @@ use crate::rejection::{Rejection, UpstreamStatus};
 use crate::route::backoff::backoff;
 use crate::route::breaker::{Outcome, Ticket};
 use crate::route::failure::{
-    self, BENCH, Blame, Credential, Failure, FailoverOn, Stage, Verdict, judge,
+    self, BENCH, Blame, Credential, FailoverOn, Failure, Stage, Verdict, judge,
 };
 use crate::secret::Secret;
 use crate::telemetry::metrics::AttemptResult;
@@ -123,7 +123,8 @@ impl Gateway {
                     Ok(answer) => return Ok(answer),
                     Err(failed) => failed,
                 };
-                let verdict = self.settle(*failed, target, &deployment.failover_on, (recorder, &mut tally));
+                let verdict =
+                    self.settle(*failed, target, &deployment.failover_on, (recorder, &mut tally));
                 if !verdict.fails_over {
                     return Err(tally.exhausted(deployment));
                 }
@@ -201,9 +202,7 @@ impl Gateway {
             lock(&target.live.latency).penalize(Millis::now());
         }
         tracing::debug!(target = %target.id, class = verdict.class, "attempt failed");
-        self.metrics
-            .attempts
-            .inc(target.connection.provider_label, result_of(&failure));
+        self.metrics.attempts.inc(target.connection.provider_label, result_of(&failure));
         row.error_class = Some(verdict.class);
         row.is_maybe_billed = verdict.is_maybe_billed;
         recorder.attempt(target, row);
@@ -231,8 +230,8 @@ impl Tally {
         if let Some(answer) = answer.filter(|_| !is_auth) {
             self.last = Some((answer, Arc::clone(target)));
         }
-        if let Blame::Target { retry_after: Some(wait) } | Blame::Limit { retry_after: Some(wait) } =
-            verdict.blame
+        if let Blame::Target { retry_after: Some(wait) }
+        | Blame::Limit { retry_after: Some(wait) } = verdict.blame
         {
             self.soonest = Some(self.soonest.map_or(wait, |soonest| soonest.min(wait)));
         }
@@ -240,9 +239,8 @@ impl Tally {
     }
 
     fn exhausted(self, deployment: &Deployment) -> Box<Exhausted> {
-        let is_timeout = self
-            .last_failure
-            .is_some_and(|verdict| verdict.answer == failure::Answer::Own(504));
+        let is_timeout =
+            self.last_failure.is_some_and(|verdict| verdict.answer == failure::Answer::Own(504));
         let (status, message) = if self.only_auth_failed == Some(true) {
             (
                 UpstreamStatus::AuthFailed,
@@ -309,4 +307,3 @@ pub const fn result_of(failure: &Failure) -> AttemptResult {
         },
     }
 }
-

@@ -32,13 +32,12 @@ impl Options {
         };
         for (name, value) in headers {
             let Some(option) = name.as_str().strip_prefix("x-sluice-") else { continue };
-            let text = || {
-                value
-                    .to_str()
-                    .ok()
-                    .filter(|text| text.len() <= VALUE_BYTES_MAX)
-                    .ok_or_else(|| invalid(name.as_str(), "must be at most 512 ASCII characters"))
-            };
+            let text =
+                || {
+                    value.to_str().ok().filter(|text| text.len() <= VALUE_BYTES_MAX).ok_or_else(
+                        || invalid(name.as_str(), "must be at most 512 ASCII characters"),
+                    )
+                };
             match option {
                 "correlation-id" => options.correlation_id = Some(text()?.into()),
                 "end-user" => options.end_user = Some(text()?.into()),
@@ -50,7 +49,8 @@ impl Options {
                     })?));
                 }
                 _ => {
-                    if let Some(key) = option.strip_prefix("metadata-").filter(|key| !key.is_empty())
+                    if let Some(key) =
+                        option.strip_prefix("metadata-").filter(|key| !key.is_empty())
                     {
                         put(&mut options.metadata, key, text()?);
                     }
@@ -127,9 +127,7 @@ mod tests {
     fn read(lines: &[(&'static str, &'static str)]) -> Result<Options, Rejection> {
         let headers = lines
             .iter()
-            .map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_static(value))
-            })
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
         Options::read(&headers, None)
     }

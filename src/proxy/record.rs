@@ -49,12 +49,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 impl Recorder {
-    pub fn new(
-        arrival: Arrival,
-        key: &KeyRecord,
-        sink: UsageSink,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(arrival: Arrival, key: &KeyRecord, sink: UsageSink, metrics: Arc<Metrics>) -> Self {
         let row = UsageRow {
             request_id: arrival.request_id,
             client_request_id: None,

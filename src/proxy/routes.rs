@@ -8,11 +8,18 @@ use crate::dialect::{Endpoint, Envelope};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
     /// The target follows from the body.
-    Body { endpoint: Endpoint, scope: Option<PathScope<'a>> },
+    Body {
+        endpoint: Endpoint,
+        scope: Option<PathScope<'a>>,
+    },
     /// The target follows from the id in the path.
-    StoredResponse { id: &'a str },
+    StoredResponse {
+        id: &'a str,
+    },
     Models,
-    Model { id: &'a str },
+    Model {
+        id: &'a str,
+    },
     Healthz,
     Readyz,
 }

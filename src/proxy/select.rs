@@ -85,9 +85,7 @@ fn planned(
         Strategy::LeastLatency => Choice::LeastLatency { seed: rand::random() },
         Strategy::LeastBusy => Choice::LeastBusy { seed: rand::random() },
         Strategy::Cheapest => Choice::Cheapest { seed: rand::random() },
-        Strategy::Hash(on) => {
-            Choice::Hash { key: hash_key(on, call).unwrap_or_else(rand::random) }
-        }
+        Strategy::Hash(on) => Choice::Hash { key: hash_key(on, call).unwrap_or_else(rand::random) },
     };
     plan::plan(n_targets, attempts_max, choice, view)
 }
@@ -97,9 +95,10 @@ fn view(target: &Target, now: Millis) -> TargetView {
     let ejected = lock(&target.live.breaker).unavailable_until(now);
     let is_down = target.connection.health.as_ref().is_some_and(|health| !health.is_up());
     let down = is_down.then_some(now);
-    let price = target.price.as_ref().map_or(u64::MAX, |priced| {
-        priced.price.input.saturating_add(priced.price.output)
-    });
+    let price = target
+        .price
+        .as_ref()
+        .map_or(u64::MAX, |priced| priced.price.input.saturating_add(priced.price.output));
     TargetView {
         identity: identity(target),
         weight: target.weight,

@@ -160,7 +160,11 @@ impl Gateway {
     }
 
     /// Answers one request. An error means that the client cannot be answered any more.
-    async fn serve(&self, client: &mut ServerSession, ctx: &mut RequestCtx) -> Result<Served, BError> {
+    async fn serve(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+    ) -> Result<Served, BError> {
         client.set_write_timeout(Some(self.limits.write_timeout));
         let stop = match self.answer(client, ctx).await {
             Ok(served) => return Ok(served),
@@ -274,7 +278,8 @@ impl Gateway {
         };
         match answer {
             Ok(answer) => {
-                let source = Source { selected: &selected, call: &call, deadline: request.deadline };
+                let source =
+                    Source { selected: &selected, call: &call, deadline: request.deadline };
                 let is_whole = self.relay(client, ctx, *answer, &source).await;
                 Ok(if is_whole { Served::Answered } else { Served::Cut })
             }
@@ -331,22 +336,28 @@ impl Gateway {
             Some(_) => self.limits.body.bytes_max.saturating_mul(2),
             None => respond::DISCARD_BYTES_MAX,
         };
-        self.end(ctx, Ending {
-            outcome: outcome_of(rejection),
-            status: rejection.wire().status,
-            error_class: Some(rejection.wire().code),
-        });
+        self.end(
+            ctx,
+            Ending {
+                outcome: outcome_of(rejection),
+                status: rejection.wire().status,
+                error_class: Some(rejection.wire().code),
+            },
+        );
         let request = (ctx.envelope, ctx.request_id);
         respond::reject(client, rejection, request, discard_max).await?;
         Ok(Served::Answered)
     }
 
     fn record_gone(&self, ctx: &mut RequestCtx) {
-        self.end(ctx, Ending {
-            outcome: Outcome::ClientClosed,
-            status: 499,
-            error_class: Some("client_closed"),
-        });
+        self.end(
+            ctx,
+            Ending {
+                outcome: Outcome::ClientClosed,
+                status: 499,
+                error_class: Some("client_closed"),
+            },
+        );
     }
 
     /// Writes the row, if there is one that is not written yet.
@@ -389,15 +400,22 @@ impl Gateway {
     }
 
     /// A panic ends this request alone: its client gets a 500, its row says so.
-    async fn after_panic(&self, client: &mut ServerSession, ctx: &mut RequestCtx) -> Result<bool, BError> {
+    async fn after_panic(
+        &self,
+        client: &mut ServerSession,
+        ctx: &mut RequestCtx,
+    ) -> Result<bool, BError> {
         self.metrics.panics.inc();
         tracing::error!(request_id = %ctx.request_id, "a request panicked");
         let has_begun = client.response_written().is_some();
-        self.end(ctx, Ending {
-            outcome: Outcome::GatewayError,
-            status: 500,
-            error_class: Some("internal_error"),
-        });
+        self.end(
+            ctx,
+            Ending {
+                outcome: Outcome::GatewayError,
+                status: 500,
+                error_class: Some("internal_error"),
+            },
+        );
         if has_begun {
             client.shutdown().await;
             return Err(cut());
@@ -526,7 +544,11 @@ impl ProxyHttp for Gateway {
     /// None of Pingora's modules: nothing compresses or rewrites.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool, BError> {
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<bool, BError> {
         let client = session.as_downstream_mut();
         let served = AssertUnwindSafe(self.serve(client, ctx)).catch_unwind().await;
         match served {

@@ -67,8 +67,7 @@ impl StoredResponses {
     /// one connection for responses.
     pub fn find(&self, known: &Known, id: &str) -> Result<StoredTarget, Rejection> {
         let environment = &known.environment;
-        let made_by =
-            lock(&self.0).by_id.get(&(environment.id, Box::from(id))).copied();
+        let made_by = lock(&self.0).by_id.get(&(environment.id, Box::from(id))).copied();
         let mut speakers = environment
             .reachable
             .values()
@@ -155,7 +154,10 @@ impl Gateway {
             .keys()
             .filter(|name| !headers::is_passed_back(name))
             .filter(|name| {
-                !matches!(**name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION)
+                !matches!(
+                    **name,
+                    header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION
+                )
             })
             .cloned()
             .collect();

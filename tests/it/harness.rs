@@ -280,9 +280,7 @@ impl TestGateway {
 /// A body for the deployment `chat`.
 pub(crate) fn chat_body(fields: &str) -> String {
     let fields = if fields.is_empty() { String::new() } else { format!(",{fields}") };
-    format!(
-        r#"{{"model":"chat","messages":[{{"role":"user","content":"hello there"}}]{fields}}}"#
-    )
+    format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"hello there"}}]{fields}}}"#)
 }
 
 /// A behaviour from its text, as `status=503&retry_after=2`.

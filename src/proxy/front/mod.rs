@@ -145,7 +145,8 @@ impl Front {
                     Err((stream, error)) => {
                         self.metrics.malformed_requests.inc(Malformed::Chunk);
                         let message = error.to_string();
-                        let problem = Problem { status: 400, code: "invalid_request", message: &message };
+                        let problem =
+                            Problem { status: 400, code: "invalid_request", message: &message };
                         return refuse(stream, &problem, head).await;
                     }
                 };
@@ -317,7 +318,11 @@ fn label(error: &HeadError) -> Malformed {
         (_, "host_missing" | "host_twice" | "host" | "host_differs") => Malformed::Host,
         (
             _,
-            "length" | "length_twice" | "encoding" | "encoding_twice" | "encoding_old"
+            "length"
+            | "length_twice"
+            | "encoding"
+            | "encoding_twice"
+            | "encoding_old"
             | "length_and_encoding",
         ) => Malformed::Framing,
         (_, "request_line" | "method" | "target" | "version") | (405 | 505, _) => {

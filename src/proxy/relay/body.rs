@@ -116,11 +116,7 @@ impl Body {
     }
 
     /// The body of an answer that is passed on for what it says: an error of the caller's own.
-    pub fn opaque(
-        request: &Request<'_>,
-        headers: &HeaderMap,
-        sent: Sent,
-    ) -> Result<Self, Failure> {
+    pub fn opaque(request: &Request<'_>, headers: &HeaderMap, sent: Sent) -> Result<Self, Failure> {
         Self::with_form(request, headers, sent, Form::Opaque)
     }
 
@@ -374,10 +370,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// Whether a stream of `dialect` says that it is over.
 const fn has_last_event(dialect: Dialect) -> bool {
-    matches!(
-        dialect,
-        Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages
-    )
+    matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages)
 }
 
 fn failure(error: &BError) -> Failure {

@@ -193,13 +193,16 @@ impl Gateway {
             }
             _ => ("upstream_error", "the provider's stream broke off"),
         };
-        let event = error_event(dialect, &OwnError {
-            kind: if dialect == Dialect::Messages { "api_error" } else { "server_error" },
-            code,
-            message,
-            request_id,
-            sequence_number: answer.body.n_events(),
-        });
+        let event = error_event(
+            dialect,
+            &OwnError {
+                kind: if dialect == Dialect::Messages { "api_error" } else { "server_error" },
+                code,
+                message,
+                request_id,
+                sequence_number: answer.body.n_events(),
+            },
+        );
         // The cut that follows says the same to a client that cannot be written to.
         drop(client.write_response_body(Bytes::from(event), false).await);
     }
@@ -223,10 +226,7 @@ impl Gateway {
         let status = answer.status;
         let mut observed = answer.body.observe();
         let is_success = (200..300).contains(&status);
-        if is_success
-            && observed.source == UsageSource::None
-            && has_tokens(source.call.endpoint)
-        {
+        if is_success && observed.source == UsageSource::None && has_tokens(source.call.endpoint) {
             observed = observed.estimated(source.call.body.len() as u64);
         }
         let credential = credential(&answer.target);
