@@ -14,4 +14,6 @@
 mod client;
 mod harness;
 
+mod bad_input;
 mod basics;
+mod framing;
