@@ -78,27 +78,31 @@ impl From<Failure> for NoAnswer {
     }
 }
 
-/// Makes one attempt.
-pub async fn attempt(one: &Try<'_>, turn: Turn) -> Result<Box<Answer>, Box<Failed>> {
-    let mut row = one.row();
-    match one.answer(&mut row).await {
+/// Makes one attempt. `row` says at any time how far it has come.
+pub async fn attempt(
+    one: &Try<'_>,
+    turn: Turn,
+    row: &mut AttemptRow,
+) -> Result<Box<Answer>, Box<Failed>> {
+    let answered = one.answer(row).await;
+    let mut row = row.clone();
+    row.total_us = one.elapsed_us();
+    match answered {
         Ok((status, headers, body)) => {
-            row.total_us = one.elapsed_us();
+            row.is_maybe_billed = false;
             let latency = one.began.elapsed();
             lock(&one.target.live.latency).observe(Millis::now(), latency);
             let target = Arc::clone(one.target);
             let began = one.began;
             Ok(Box::new(Answer { status, headers, body, target, turn, row, began }))
         }
-        Err(NoAnswer { failure, answer }) => {
-            row.total_us = one.elapsed_us();
-            Err(Box::new(Failed { failure, turn, answer, row }))
-        }
+        Err(NoAnswer { failure, answer }) => Err(Box::new(Failed { failure, turn, answer, row })),
     }
 }
 
 impl Try<'_> {
-    fn row(&self) -> AttemptRow {
+    /// The row of an attempt that has not begun.
+    pub fn row(&self) -> AttemptRow {
         AttemptRow {
             target: self.target.id,
             connection: self.target.connection.id,
@@ -127,7 +131,7 @@ impl Try<'_> {
     /// Sends the request and reads until it is clear that the answer counts.
     async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Body), NoAnswer> {
         let outgoing = self.request.call.outgoing(&self.target.upstream_model);
-        let sent = self.send(&outgoing.body).await?;
+        let sent = self.send(&outgoing.body, &mut row.is_maybe_billed).await?;
         row.headers_us = Some(self.elapsed_us());
         let (status, headers) = sent
             .head()
@@ -149,7 +153,7 @@ impl Try<'_> {
 
     /// Sends on a pooled connection if there is one. The upstream may have closed it in the same
     /// moment: then the request is sent once more, on a new one.
-    async fn send(&self, body: &Spliced) -> Result<Sent, Failure> {
+    async fn send(&self, body: &Spliced, has_left: &mut bool) -> Result<Sent, Failure> {
         let head = self.head(body.len());
         let mut is_new_wanted = false;
         loop {
@@ -163,6 +167,7 @@ impl Try<'_> {
                 error => error,
             })?;
             let is_reused = link.is_reused;
+            *has_left = true;
             match self.exchange(link, head.clone(), body).await {
                 Err((_, IsStale(true))) if is_reused => is_new_wanted = true,
                 Err((failure, _)) => return Err(failure),

@@ -13,7 +13,7 @@ use crate::control::snapshot::{Deployment, Target};
 use crate::proxy::attempt::{self, Answer, Failed, Try};
 use crate::proxy::call::Call;
 use crate::proxy::record::Recorder;
-use crate::proxy::relay::Accepted;
+use crate::proxy::relay::{Accepted, estimated};
 use crate::proxy::select::Selected;
 use crate::proxy::serve::Gateway;
 use crate::rejection::{Rejection, UpstreamStatus};
@@ -24,6 +24,8 @@ use crate::route::failure::{
 };
 use crate::secret::Secret;
 use crate::telemetry::metrics::AttemptResult;
+use crate::usage::record::AttemptRow;
+use crate::usage::tap::{Tap, TapMode};
 
 /// What every attempt of a request shares.
 pub struct Request<'a> {
@@ -84,6 +86,35 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.settle(Outcome::Uncounted);
+    }
+}
+
+/// An attempt until it ends. Dropped before, its client has left, and the row says what was begun.
+struct UnderWay<'a> {
+    one: &'a Try<'a>,
+    recorder: &'a mut Recorder,
+    row: Option<AttemptRow>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let Some(mut row) = self.row.take() else { return };
+        let Try { gateway, request, target, began, .. } = *self.one;
+        let spent = began.elapsed();
+        self.recorder.waited(spent);
+        row.total_us = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
+        let is_panic = std::thread::panicking();
+        row.error_class = Some(if is_panic { "internal_error" } else { "client_closed" });
+        gateway.metrics.attempts.inc(target.connection.provider_label, AttemptResult::ClientClosed);
+        if row.is_maybe_billed {
+            let seen = Tap::new(request.call.endpoint.dialect(), TapMode::Json).finish();
+            let seen = estimated(seen, request.call);
+            self.recorder.note(|usage| {
+                usage.usage_source = seen.source;
+                usage.tokens = seen.tokens;
+            });
+        }
+        self.recorder.attempt(target, row);
     }
 }
 
@@ -178,8 +209,11 @@ impl Gateway {
     ) -> Result<Box<Answer>, Box<Failed>> {
         let began = Instant::now();
         let one = Try { gateway: self, request, target, began, started_us: recorder.elapsed_us() };
-        let result = attempt::attempt(&one, turn).await;
-        recorder.waited(began.elapsed());
+        let mut under_way = UnderWay { row: Some(one.row()), one: &one, recorder };
+        let row = under_way.row.as_mut().expect("it is under way");
+        let result = attempt::attempt(&one, turn, row).await;
+        under_way.row = None;
+        under_way.recorder.waited(began.elapsed());
         result
     }
 

@@ -18,6 +18,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{BError, Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_timeout::timeout;
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
@@ -37,7 +38,7 @@ use crate::proxy::select::{self, Selected};
 use crate::proxy::stored::{StoredResponses, StoredTarget};
 use crate::proxy::{headers, models};
 use crate::rejection::Rejection;
-use crate::telemetry::metrics::{Held, Metrics, RefusedKey};
+use crate::telemetry::metrics::{Held, Malformed, Metrics, RefusedKey};
 use crate::usage::record::Outcome;
 use crate::usage::store::UsageSink;
 
@@ -76,7 +77,7 @@ pub struct Flow {
 /// One request in flight, until it is dropped.
 pub struct Entered {
     flow: Arc<Flow>,
-    _gauge: Held,
+    gauge: Option<Held>,
 }
 
 /// What lives as long as a request.
@@ -142,6 +143,7 @@ impl Flow {
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        self.gauge = None; // Before somebody is told that nothing is left.
         if self.flow.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.flow.emptied.notify_waiters();
         }
@@ -155,7 +157,7 @@ impl Gateway {
         self.flow.in_flight.fetch_add(1, Ordering::AcqRel);
         Entered {
             flow: Arc::clone(&self.flow),
-            _gauge: Held::new(&self.metrics, |metrics| &metrics.in_flight),
+            gauge: Some(Held::new(&self.metrics, |metrics| &metrics.in_flight)),
         }
     }
 
@@ -185,13 +187,15 @@ impl Gateway {
         client: &mut ServerSession,
         ctx: &mut RequestCtx,
     ) -> Result<Served, Stop> {
-        if self.limits.in_flight_max < self.flow.in_flight() {
-            return Err(Rejection::Overloaded { retry_after: Duration::from_secs(1) }.into());
-        }
         let head = client.req_header();
         let path = head.uri.path().to_owned();
         ctx.envelope = routes::envelope(&path, head.headers.contains_key("anthropic-version"));
-        match routes::route(&head.method, &path).ok_or(Rejection::NotFound)? {
+        let route = routes::route(&head.method, &path).ok_or(Rejection::NotFound)?;
+        let is_probe = matches!(route, Route::Healthz | Route::Readyz);
+        if self.limits.in_flight_max < self.flow.in_flight() && !is_probe {
+            return Err(Rejection::Overloaded { retry_after: Duration::from_secs(1) }.into());
+        }
+        match route {
             Route::Healthz => self.healthz(client).await,
             Route::Readyz => self.readyz(client).await,
             Route::Models => {
@@ -331,6 +335,15 @@ impl Gateway {
         ctx: &mut RequestCtx,
         rejection: &Rejection,
     ) -> Result<Served, BError> {
+        match rejection {
+            Rejection::TooLarge { .. } => {
+                self.metrics.malformed_requests.inc(Malformed::BodyTooLarge);
+            }
+            Rejection::RequestTimeout => {
+                self.metrics.malformed_requests.inc(Malformed::BodyTimeout);
+            }
+            _ => {}
+        }
         // Of a caller that we know a whole body is taken, so that it surely reads our answer.
         let discard_max = match ctx.recorder {
             Some(_) => self.limits.body.bytes_max.saturating_mul(2),
@@ -399,6 +412,12 @@ impl Gateway {
         Ok(Served::Answered)
     }
 
+    /// Closes the connection after what has been written; a client that does not take that is not
+    /// waited for.
+    async fn shut(&self, client: &mut ServerSession) {
+        drop(timeout(self.limits.write_timeout, client.shutdown()).await);
+    }
+
     /// A panic ends this request alone: its client gets a 500, its row says so.
     async fn after_panic(
         &self,
@@ -417,12 +436,12 @@ impl Gateway {
             },
         );
         if has_begun {
-            client.shutdown().await;
+            self.shut(client).await;
             return Err(cut());
         }
+        client.set_keepalive(None);
         let request = (ctx.envelope, ctx.request_id);
         respond::reject(client, &Rejection::Internal, request, respond::DISCARD_BYTES_MAX).await?;
-        client.set_keepalive(None);
         Ok(true)
     }
 }
@@ -556,7 +575,7 @@ impl ProxyHttp for Gateway {
             Ok(Ok(Served::Upstream)) => Ok(false),
             Ok(Ok(Served::Cut)) => {
                 // What was written goes out, and then the connection closes in mid-body.
-                client.shutdown().await;
+                self.shut(client).await;
                 Err(cut())
             }
             Ok(Err(error)) => Err(error),

@@ -210,14 +210,15 @@ impl Gateway {
     ) {
         let Some(stored) = &ctx.stored else { return };
         let row = Arc::clone(&stored.target.row);
-        let status = session.response_written().map_or(499, |head| head.status.as_u16());
+        let is_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        let written = session.response_written().filter(|_| !is_client);
+        let status = written.map_or(499, |head| head.status.as_u16());
         if let Some(recorder) = &mut ctx.recorder {
             recorder.note(|usage| {
                 usage.target = Some(row);
                 usage.response_bytes = session.body_bytes_sent() as u64;
             });
         }
-        let is_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
         let (outcome, error_class) = match (error, status) {
             (Some(_), _) if is_client => (Outcome::ClientClosed, Some("client_closed")),
             (Some(_), 504) => (Outcome::Timeout, Some("upstream_timeout")),

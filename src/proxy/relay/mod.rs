@@ -95,8 +95,7 @@ impl Gateway {
                 {
                     self.drain(&mut answer, source).await;
                 }
-                let request_bytes = source.call.body.len() as u64;
-                let observed = answer.body.observe().estimated(request_bytes);
+                let observed = estimated(answer.body.observe(), source.call);
                 let end = (gone(error), AttemptResult::ClientClosed);
                 self.record(ctx, &mut answer, (source, observed, end));
             }
@@ -226,8 +225,8 @@ impl Gateway {
         let status = answer.status;
         let mut observed = answer.body.observe();
         let is_success = (200..300).contains(&status);
-        if is_success && observed.source == UsageSource::None && has_tokens(source.call.endpoint) {
-            observed = observed.estimated(source.call.body.len() as u64);
+        if is_success && observed.source == UsageSource::None {
+            observed = estimated(observed, source.call);
         }
         let credential = credential(&answer.target);
         let refused = Failure::Status { status, retry_after: None };
@@ -252,7 +251,7 @@ impl Gateway {
         let verdict = judge(failure, Stage::Committed, credential(&answer.target), on);
         answer.row.error_class = Some(verdict.class);
         answer.turn.settle(verdict.outcome());
-        let observed = answer.body.observe().estimated(source.call.body.len() as u64);
+        let observed = estimated(answer.body.observe(), source.call);
         let end = (broken(answer.status, failure), result_of(failure));
         self.record(ctx, answer, (source, observed, end));
     }
@@ -391,6 +390,11 @@ fn gone(error: &BError) -> Ending {
     let is_stalled = *error.etype() == ErrorType::WriteTimedout;
     let error_class = if is_stalled { "client_stalled" } else { "client_closed" };
     Ending { outcome: Outcome::ClientClosed, status: 499, error_class: Some(error_class) }
+}
+
+/// Fills in what was not reported, where it can be told from the bytes.
+pub fn estimated(observed: Observed, call: &Call) -> Observed {
+    if has_tokens(call.endpoint) { observed.estimated(call.body.len() as u64) } else { observed }
 }
 
 /// Whether an answer of `endpoint` is made of tokens, so that a missing report is estimated.
