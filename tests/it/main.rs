@@ -16,4 +16,6 @@ mod harness;
 
 mod bad_input;
 mod basics;
+mod client_faults;
 mod framing;
+mod leaks;
