@@ -27,7 +27,7 @@ impl Selected {
     /// The timeouts of the target that is tried first.
     pub fn total_timeout(&self) -> Duration {
         let first = self.plan.iter().next().and_then(|index| self.deployment.targets.get(index));
-        first.map_or(Duration::from_secs(600), |target| target.timeouts.total)
+        first.map_or(Duration::from_mins(10), |target| target.timeouts.total)
     }
 }
 

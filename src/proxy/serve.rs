@@ -192,7 +192,7 @@ impl Gateway {
         let path = head.uri.path().to_owned();
         ctx.envelope = routes::envelope(&path, head.headers.contains_key("anthropic-version"));
         match routes::route(&head.method, &path).ok_or(Rejection::NotFound)? {
-            Route::Healthz => self.healthz(client).await,
+            Route::Healthz => Self::healthz(client).await,
             Route::Readyz => self.readyz(client).await,
             Route::Models => {
                 let known = self.admit(client, ctx, (Endpoint::Models, None))?;
@@ -367,7 +367,7 @@ impl Gateway {
         }
     }
 
-    async fn healthz(&self, client: &mut ServerSession) -> Result<Served, Stop> {
+    async fn healthz(client: &mut ServerSession) -> Result<Served, Stop> {
         respond::json(client, 200, &json!({"status": "ok"}), None).await.map_err(Stop::Gone)?;
         Ok(Served::Answered)
     }
@@ -435,10 +435,10 @@ fn recorder(ctx: &mut RequestCtx) -> &mut Recorder {
 fn note_call(recorder: &mut Recorder, call: &Call, known: &Known) {
     let metadata = call.options.metadata_over(&known.key.metadata_defaults);
     recorder.note(|row| {
-        row.requested_model = call.model.clone();
+        row.requested_model.clone_from(&call.model);
         row.is_stream = call.is_stream;
-        row.end_user = call.end_user.clone();
-        row.correlation_id = call.options.correlation_id.clone();
+        row.end_user.clone_from(&call.end_user);
+        row.correlation_id.clone_from(&call.options.correlation_id);
         row.metadata = metadata;
     });
 }
@@ -478,6 +478,7 @@ fn request<'a>(
 
 /// Resolves when the client has left. One that sends more than its request is not watched any
 /// further, and its connection ends with the answer.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 pub(super) async fn left(client: &mut ServerSession) -> BError {
     match client.read_body_or_idle(true).await {
         Err(error) if *error.etype() != ErrorType::ConnectError => error,
@@ -522,6 +523,7 @@ const fn outcome_of(rejection: &Rejection) -> Outcome {
 }
 
 /// The error that makes Pingora drop a connection without ending the body.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 fn cut() -> BError {
     Error::explain(ErrorType::InternalError, "the answer was cut")
 }
@@ -578,7 +580,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<(), BError> {
-        self.stored_request(session, upstream, ctx)
+        Self::stored_request(session, upstream, ctx)
     }
 
     async fn response_filter(

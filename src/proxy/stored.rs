@@ -82,6 +82,7 @@ impl StoredResponses {
     }
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 fn lost() -> BError {
     Error::explain(ErrorType::InternalError, "the target of the request is not known")
 }
@@ -112,7 +113,6 @@ impl Gateway {
 
     /// The head that leaves, built from nothing.
     pub(super) fn stored_request(
-        &self,
         session: &Session,
         upstream: &mut RequestHeader,
         ctx: &RequestCtx,
