@@ -204,12 +204,15 @@ impl App {
     }
 }
 
+/// Where the data plane listens, its certificate, and the socket of the admin plane.
+type Served = (Listening, Option<Arc<listen::Certificate>>, std::net::TcpListener);
+
 /// Binds the listeners and accepts on those of the data plane. Needs its runtime around it.
 fn serve_data(
     config: &ServerConfig,
     gateway: Gateway,
     signal: watch::Receiver<bool>,
-) -> Result<(Listening, Option<Arc<listen::Certificate>>, std::net::TcpListener), StartError> {
+) -> Result<Served, StartError> {
     let metrics = Arc::clone(&gateway.metrics);
     let (sockets, certificate) = listen::bind(config)?;
     let listening = sockets.addresses();

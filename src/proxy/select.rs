@@ -55,16 +55,15 @@ pub fn select(
     if !deployment.targets.iter().any(|target| 0 < target.weight && speaks(target)) {
         return Err(no_speaker(&deployment, call));
     }
-    let plan = match &call.options.target {
-        Some(name) => pinned(&deployment, name, key, speaks)?,
-        None => {
-            let view = |index| {
-                let target: &Arc<Target> = deployment.targets.get(index)?;
-                speaks(target).then(|| view(target, now))
-            };
-            planned(&deployment, call, view)
-                .map_err(|no_target| none_available(&deployment, &no_target, now))?
-        }
+    let plan = if let Some(name) = &call.options.target {
+        pinned(&deployment, name, key, speaks)?
+    } else {
+        let view = |index| {
+            let target: &Arc<Target> = deployment.targets.get(index)?;
+            speaks(target).then(|| view(target, now))
+        };
+        planned(&deployment, call, view)
+            .map_err(|no_target| none_available(&deployment, &no_target, now))?
     };
     Ok(Selected { environment: key.environment, deployment, plan })
 }

@@ -173,7 +173,7 @@ impl Gateway {
         match stop {
             Stop::Rejected(rejection) => self.reject(client, ctx, &rejection).await,
             Stop::Gone(error) => {
-                self.record_gone(ctx);
+                Self::record_gone(ctx);
                 Err(error)
             }
         }
@@ -303,7 +303,7 @@ impl Gateway {
                 error_class: Some(class),
             };
             let request = (ctx.envelope, ctx.request_id);
-            self.end(ctx, ending);
+            Self::end(ctx, ending);
             let written = respond::reject(client, &rejection, request, 0).await;
             return written.map(|_| Served::Answered).map_err(Stop::Gone);
         };
@@ -320,7 +320,7 @@ impl Gateway {
             attempts: recorder(ctx).n_attempts(),
         };
         recorder(ctx).note(|row| row.response_bytes = last.body.len() as u64);
-        self.end(ctx, ending);
+        Self::end(ctx, ending);
         let written = respond::last_answer(client, last, &origin, retry_after).await;
         written.map(|()| Served::Answered).map_err(Stop::Gone)
     }
@@ -336,7 +336,7 @@ impl Gateway {
             Some(_) => self.limits.body.bytes_max.saturating_mul(2),
             None => respond::DISCARD_BYTES_MAX,
         };
-        self.end(
+        Self::end(
             ctx,
             Ending {
                 outcome: outcome_of(rejection),
@@ -349,8 +349,8 @@ impl Gateway {
         Ok(Served::Answered)
     }
 
-    fn record_gone(&self, ctx: &mut RequestCtx) {
-        self.end(
+    fn record_gone(ctx: &mut RequestCtx) {
+        Self::end(
             ctx,
             Ending {
                 outcome: Outcome::ClientClosed,
@@ -361,7 +361,7 @@ impl Gateway {
     }
 
     /// Writes the row, if there is one that is not written yet.
-    pub(super) fn end(&self, ctx: &mut RequestCtx, ending: Ending) {
+    pub(super) fn end(ctx: &mut RequestCtx, ending: Ending) {
         if let Some(recorder) = ctx.recorder.take() {
             recorder.finish(ending);
         }
@@ -394,7 +394,7 @@ impl Gateway {
                 .ok_or_else(|| Rejection::ModelNotFound { model: id.to_owned() })?,
         };
         let request = Some((ctx.envelope, ctx.request_id));
-        self.end(ctx, Ending { outcome: Outcome::Success, status: 200, error_class: None });
+        Self::end(ctx, Ending { outcome: Outcome::Success, status: 200, error_class: None });
         respond::json(client, 200, &page, request).await.map_err(Stop::Gone)?;
         Ok(Served::Answered)
     }
@@ -408,7 +408,7 @@ impl Gateway {
         self.metrics.panics.inc();
         tracing::error!(request_id = %ctx.request_id, "a request panicked");
         let has_begun = client.response_written().is_some();
-        self.end(
+        Self::end(
             ctx,
             Ending {
                 outcome: Outcome::GatewayError,
@@ -478,7 +478,6 @@ fn request<'a>(
 
 /// Resolves when the client has left. One that sends more than its request is not watched any
 /// further, and its connection ends with the answer.
-#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 pub(super) async fn left(client: &mut ServerSession) -> BError {
     match client.read_body_or_idle(true).await {
         Err(error) if *error.etype() != ErrorType::ConnectError => error,
@@ -611,7 +610,7 @@ impl ProxyHttp for Gateway {
     where
         Self::CTX: Send + Sync,
     {
-        self.stored_logged(session, error, ctx);
+        Self::stored_logged(session, error, ctx);
     }
 
     /// Failures are counted and logged where they are handled, without query strings.
