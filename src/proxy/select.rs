@@ -30,7 +30,7 @@ impl Selected {
     /// The timeouts of the target that is tried first.
     pub fn total_timeout(&self) -> Duration {
         let first = self.plan.iter().next().and_then(|index| self.deployment.targets.get(index));
-        first.map_or(Duration::from_secs(600), |target| target.timeouts.total)
+        first.map_or(Duration::from_mins(10), |target| target.timeouts.total)
     }
 }
 
@@ -71,16 +71,15 @@ pub fn select(
     if !deployment.targets.iter().any(|target| 0 < target.weight && speaks(target)) {
         return Err(no_speaker(&deployment, call));
     }
-    let plan = match &call.options.target {
-        Some(name) => pinned(&deployment, name, key, speaks)?,
-        None => {
-            let view = |index| {
-                let target: &Arc<Target> = deployment.targets.get(index)?;
-                speaks(target).then(|| view(target, now))
-            };
-            planned(&deployment, call, view)
-                .map_err(|no_target| none_available(&deployment, &no_target, now))?
-        }
+    let plan = if let Some(name) = &call.options.target {
+        pinned(&deployment, name, key, speaks)?
+    } else {
+        let view = |index| {
+            let target: &Arc<Target> = deployment.targets.get(index)?;
+            speaks(target).then(|| view(target, now))
+        };
+        planned(&deployment, call, view)
+            .map_err(|no_target| none_available(&deployment, &no_target, now))?
     };
     Ok(Selected { environment: key.environment, deployment, plan })
 }

@@ -194,7 +194,7 @@ impl Client {
 
     /// False at the end of the connection, however it ends.
     async fn read_more(&mut self) -> bool {
-        let mut bytes = [0; 64 * 1024];
+        let mut bytes = vec![0; 64 * 1024];
         match within(self.stream.read(&mut bytes)).await {
             Ok(0) | Err(_) => false,
             Ok(n) => {

@@ -352,5 +352,5 @@ async fn discard(stream: &mut Stream) -> io::Result<()> {
 /// The address of the client.
 fn peer_ip(stream: &Stream) -> Option<IpAddr> {
     let digest = stream.get_socket_digest()?;
-    digest.peer_addr()?.as_inet().map(|address| address.ip())
+    digest.peer_addr()?.as_inet().map(std::net::SocketAddr::ip)
 }

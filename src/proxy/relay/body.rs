@@ -20,14 +20,9 @@ use crate::usage::tap::{End, Observed, Opening, Tap, TapMode};
 /// the like, and not worth its weight in memory.
 const TAIL_BYTES_MAX: usize = 64 * 1024;
 
-/// The content encodings that a client takes.
+/// The content encodings that a client takes, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Accepted {
-    is_any: bool,
-    gzip: bool,
-    deflate: bool,
-    brotli_zstd: (bool, bool),
-}
+pub struct Accepted(u8);
 
 /// The form of an answer's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,35 +54,33 @@ pub struct Body {
 }
 
 impl Accepted {
+    const ANY: u8 = u8::MAX;
+
     pub fn of(accept_encoding: Option<&HeaderValue>) -> Self {
-        let mut accepted = Self::default();
         let text = accept_encoding.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        for item in text.split(',') {
+        let bits = text.split(',').map(|item| {
             let mut parts = item.split(';').map(str::trim);
             let name = parts.next().unwrap_or_default();
             let is_refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00"));
             match name {
-                _ if is_refused => {}
-                "gzip" | "x-gzip" => accepted.gzip = true,
-                "deflate" => accepted.deflate = true,
-                "br" => accepted.brotli_zstd.0 = true,
-                "zstd" => accepted.brotli_zstd.1 = true,
-                "*" => accepted.is_any = true,
-                _ => {}
+                _ if is_refused => 0,
+                "*" => Self::ANY,
+                name => Encoding::from_header(name).map_or(0, Self::bit),
             }
-        }
-        accepted
+        });
+        Self(bits.fold(Self::bit(Encoding::Identity), |all, bit| all | bit))
+    }
+
+    const fn bit(encoding: Encoding) -> u8 {
+        1 << encoding as u8
     }
 
     fn takes(self, encoding: Encoding) -> bool {
-        self.is_any
-            || match encoding {
-                Encoding::Identity => true,
-                Encoding::Gzip => self.gzip,
-                Encoding::Deflate => self.deflate,
-                Encoding::Brotli => self.brotli_zstd.0,
-                Encoding::Zstd => self.brotli_zstd.1,
-            }
+        self.0 & Self::bit(encoding) != 0
+    }
+
+    fn takes_any(self) -> bool {
+        self.0 == Self::ANY
     }
 }
 
@@ -133,7 +126,7 @@ impl Body {
                 is_encoded && (form == Form::Events || !request.accepts.takes(encoding))
             }
             // Asked for by the client, or not to be read by anybody.
-            None if request.accepts.is_any => false,
+            None if request.accepts.takes_any() => false,
             None => return Err(Failure::BadBody),
         };
         let inflater = match encoding.filter(|_| must_decode) {

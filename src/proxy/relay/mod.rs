@@ -36,7 +36,7 @@ use crate::usage::tap::{End, Observed};
 /// A comment: clients skip it, and connections that it passes through stay awake.
 const HEARTBEAT: &[u8] = b": keep-alive\n\n";
 /// An answer that the client no longer reads is read on for this long at most.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(300);
+const DRAIN_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// What an answer answers.
 pub struct Source<'a> {
