@@ -14,5 +14,7 @@
 mod client;
 mod harness;
 
+mod bad_input;
 mod basics;
+mod framing;
 mod sdk;
