@@ -11,8 +11,12 @@
     reason = "a test may panic"
 )]
 
+mod binary;
 mod client;
 mod harness;
 
 mod basics;
+mod command_line;
 mod sdk;
+mod signals;
+mod tls;
