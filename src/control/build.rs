@@ -26,7 +26,6 @@ use crate::id::{
 use crate::key::{self, KeyDigest};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
-use crate::price::catalogue;
 use crate::provider::{CredentialHeader, Provider};
 use crate::route::breaker::{Breaker, Rules};
 use crate::route::failure::{Cause, FailoverOn};
@@ -347,6 +346,7 @@ impl Builder<'_> {
         let id = TargetId::of_path(&path.of("ad_hoc", &connection.name));
         let rules = rules(BreakerConfig::default());
         AdHoc {
+            target: id,
             target_live: self.target_live(id, rules),
             deployment_live: self.deployment_live(id.0, vec![1]),
             connection,
@@ -447,10 +447,7 @@ fn model_parts(
     connection: Arc<Connection>,
 ) -> ModelParts {
     let own = model.price.map(|price| Priced { price, version: Arc::from("user") });
-    let from_catalogue = || {
-        let entry = catalogue::lookup(connection.provider.name(), &model.upstream_model)?;
-        Some(Priced { price: entry.price, version: Arc::from(catalogue::version()) })
-    };
+    let from_catalogue = || Priced::of_catalogue(connection.provider, &model.upstream_model);
     ModelParts {
         id: ModelId::of_path(&path.of("model", &model.alias)),
         alias: model.alias.as_str().into(),

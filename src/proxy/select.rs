@@ -14,6 +14,9 @@ use crate::proxy::call::Call;
 use crate::rejection::{BadRequest, Rejection, UpstreamStatus};
 use crate::route::plan::{self, Choice, NoTarget, Plan, TargetView};
 
+/// Bytes of an upstream model's name that a caller makes up; it comes back in headers and rows.
+const AD_HOC_NAME_BYTES_MAX: usize = 128;
+
 /// What a call goes to.
 #[derive(Debug)]
 pub struct Selected {
@@ -40,7 +43,20 @@ pub fn resolve(
     environment
         .resolve(&call.model, &key.scopes)
         .map(Arc::clone)
+        .or_else(|| ad_hoc(&call.model, key, environment))
         .ok_or_else(|| Rejection::ModelNotFound { model: call.model.to_string() })
+}
+
+/// What `connection/upstream-model` means: a deployment of one target that is made on the fly.
+fn ad_hoc(model: &str, key: &KeyRecord, environment: &Environment) -> Option<Arc<Deployment>> {
+    let (connection, upstream_model) = model.split_once('/').filter(|_| key.scopes.ad_hoc)?;
+    let found = environment.ad_hoc.get(connection)?;
+    // What has a name of its own is called by it, by those who may.
+    let is_taken =
+        environment.deployments.contains_key(model) || environment.models.contains_key(model);
+    let is_name = (1..=AD_HOC_NAME_BYTES_MAX).contains(&upstream_model.len())
+        && upstream_model.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_name && !is_taken).then(|| found.deployment(model, upstream_model))
 }
 
 /// The targets of `deployment` that can take `call` now, in the order in which to try them.

@@ -280,10 +280,13 @@ impl Gateway {
             Ok(answer) => {
                 let source =
                     Source { selected: &selected, call: &call, deadline: request.deadline };
-                let is_whole = self.relay(client, ctx, *answer, &source).await;
+                let is_whole = self.relay(client, ctx, answer, &source).await;
                 Ok(if is_whole { Served::Answered } else { Served::Cut })
             }
-            Err(exhausted) => self.give_up(client, ctx, &selected, *exhausted).await,
+            Err(exhausted) => {
+                // Rare and large: on the heap.
+                Box::pin(self.give_up(client, ctx, &selected, *exhausted)).await
+            }
         }
     }
 
@@ -620,5 +623,24 @@ impl ProxyHttp for Gateway {
 
     fn request_summary(&self, _session: &Session, ctx: &RequestCtx) -> String {
         format!("request {}", ctx.request_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that `make` makes, which is never made here.
+    fn future_size<'a, F: Future>(
+        _make: impl FnOnce(&'a Gateway, &'a mut ServerSession, &'a mut RequestCtx) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn request_in_flight_stays_below_four_kibibytes() {
+        let path = future_size(|gateway, client, ctx| gateway.serve(client, ctx));
+        let context = size_of::<RequestCtx>();
+        assert!(path + context < 4096, "{path} bytes of future, {context} of context");
     }
 }

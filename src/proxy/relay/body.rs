@@ -5,9 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
-use pingora_core::connectors::TransportConnector;
 use pingora_error::BError;
-use std::sync::Arc;
 
 use crate::dialect::Dialect;
 use crate::proxy::attempt::is_json;
@@ -346,11 +344,9 @@ impl Body {
         self.observed.clone().unwrap_or_else(|| Tap::new(self.dialect, TapMode::Json).finish())
     }
 
-    /// Gives a clean connection back.
-    pub async fn release(self, is_clean: bool, connector: &Arc<TransportConnector>) {
-        if is_clean {
-            self.sent.release(connector).await;
-        }
+    /// The connection that it came on, once all of it is read.
+    pub fn into_sent(self: Box<Self>) -> Sent {
+        self.sent
     }
 }
 

@@ -74,7 +74,7 @@ impl Gateway {
         &self,
         client: &mut ServerSession,
         ctx: &mut RequestCtx,
-        mut answer: Answer,
+        mut answer: Box<Answer>,
         source: &Source<'_>,
     ) -> bool {
         let passed = match self.begin(client, ctx, &mut answer, source).await {
@@ -102,7 +102,9 @@ impl Gateway {
             }
         }
         let is_whole = passed.is_ok();
-        answer.body.release(is_whole, &self.connector).await;
+        if is_whole {
+            answer.body.into_sent().release(&self.connector).await;
+        }
         is_whole
     }
 
