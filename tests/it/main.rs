@@ -15,3 +15,4 @@ mod client;
 mod harness;
 
 mod basics;
+mod upstream;
