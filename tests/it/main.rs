@@ -33,5 +33,6 @@ mod sdk;
 mod signals;
 mod stored;
 mod tls;
+mod upstream;
 mod usage_rows;
 mod wire;
