@@ -19,6 +19,7 @@ use serde_json::Value;
 use self::counts::Usage;
 use super::inflate::{Encoding, Inflater};
 use crate::dialect::Dialect;
+use crate::json::cursor::Cursor;
 use crate::json::top_level_strings;
 use crate::sse::{
     Class, Event, Splitter, StreamError, answer_text_bytes, classify, event_text_bytes,
@@ -376,13 +377,13 @@ impl Seen {
 
     /// Reads a whole answer.
     fn body(&mut self, body: &[u8]) {
-        match serde_json::from_slice(body) {
-            Ok(report) => {
+        match whole_report(body) {
+            Some(report) => {
                 self.take(report);
                 self.opening = Opening::Content;
                 self.end = End::Proper;
             }
-            Err(_malformed_or_cut_off) => self.is_degraded = true,
+            None => self.is_degraded = true,
         }
         if self.usage.is_none() {
             self.text_bytes = answer_text_bytes(self.dialect, body);
@@ -478,6 +479,29 @@ impl Observed {
         self.source = UsageSource::Estimated;
         self
     }
+}
+
+/// What a whole answer reports at its top level. The rest of it is walked over without being read;
+/// `None` when it is not one JSON object, or what it reports is of the wrong kind.
+fn whole_report(body: &[u8]) -> Option<Report> {
+    let mut cursor = Cursor::new(std::str::from_utf8(body).ok()?);
+    let mut report = Report::default();
+    cursor.enter_object(0).ok()?;
+    let mut is_first = true;
+    while let Some(member) = cursor.member(is_first).ok()? {
+        is_first = false;
+        cursor.peek_token();
+        let start = cursor.at();
+        cursor.skip_value(1).ok()?;
+        let value = cursor.slice(start..cursor.at());
+        match cursor.decode(&member.key).as_deref() {
+            Some("id") => report.id = serde_json::from_str(value).ok()?,
+            Some("model") => report.model = serde_json::from_str(value).ok()?,
+            Some("usage") => report.usage = serde_json::from_str(value).ok()?,
+            _ => {}
+        }
+    }
+    cursor.peek_token().is_none().then_some(report)
 }
 
 /// Whether `json` has a `usage` that is not null.
