@@ -53,7 +53,7 @@ pub struct Try<'a> {
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
-    pub body: Body,
+    pub body: Box<Body>,
     pub target: Arc<Target>,
     pub turn: Turn,
     pub row: AttemptRow,
@@ -104,10 +104,7 @@ pub async fn attempt(one: &Try<'_>, turn: Turn) -> Result<Box<Answer>, Box<Faile
 impl Try<'_> {
     fn row(&self) -> AttemptRow {
         AttemptRow {
-            target: self.target.id,
-            connection: self.target.connection.id,
-            connection_name: Arc::clone(&self.target.connection.name),
-            model: Arc::clone(&self.target.row.model_alias),
+            target: Arc::clone(&self.target.row),
             status: None,
             error_class: None,
             is_maybe_billed: false,
@@ -129,7 +126,7 @@ impl Try<'_> {
     }
 
     /// Sends the request and reads until it is clear that the answer counts.
-    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Body), NoAnswer> {
+    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
         let outgoing = self.request.call.outgoing(&self.target.upstream_model);
         let sent = self.send(&outgoing.body).await?;
         row.headers_us = Some(self.elapsed_us());
@@ -139,9 +136,11 @@ impl Try<'_> {
             .ok_or(Failure::MalformedHead)?;
         row.status = Some(status);
         if !(200..300).contains(&status) {
-            return self.refused(status, headers, sent).await;
+            // Rare and large: on the heap.
+            return Box::pin(self.refused(status, headers, sent)).await;
         }
-        let mut body = Body::new(self.request, &headers, sent, outgoing.has_usage_chunk)?;
+        let body = Body::new(self.request, &headers, sent, outgoing.has_usage_chunk)?;
+        let mut body = Box::new(body);
         if body.is_events() {
             self.hold_events(&mut body).await?;
         } else if body.is_json() {
@@ -227,13 +226,13 @@ impl Try<'_> {
         status: u16,
         headers: HeaderMap,
         mut sent: Sent,
-    ) -> Result<(u16, HeaderMap, Body), NoAnswer> {
+    ) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
         let retry_after = self.retry_after(&headers);
         let failure = Failure::Status { status, retry_after };
         let verdict = self.judge(&failure);
         if !verdict.fails_over && verdict.answer == failure::Answer::Upstreams {
             let body = Body::opaque(self.request, &headers, sent)?;
-            return Ok((status, headers, body));
+            return Ok((status, headers, Box::new(body)));
         }
         // What will not be shown is not waited for.
         if !(400..600).contains(&status) {

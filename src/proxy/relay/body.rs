@@ -5,9 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
-use pingora_core::connectors::TransportConnector;
 use pingora_error::BError;
-use std::sync::Arc;
 
 use crate::dialect::Dialect;
 use crate::proxy::attempt::is_json;
@@ -22,14 +20,9 @@ use crate::usage::tap::{End, Observed, Opening, Tap, TapMode};
 /// the like, and not worth its weight in memory.
 const TAIL_BYTES_MAX: usize = 64 * 1024;
 
-/// The content encodings that a client takes.
+/// The content encodings that a client takes, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Accepted {
-    is_any: bool,
-    gzip: bool,
-    deflate: bool,
-    brotli_zstd: (bool, bool),
-}
+pub struct Accepted(u8);
 
 /// The form of an answer's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,35 +54,33 @@ pub struct Body {
 }
 
 impl Accepted {
+    const ANY: u8 = u8::MAX;
+
     pub fn of(accept_encoding: Option<&HeaderValue>) -> Self {
-        let mut accepted = Self::default();
         let text = accept_encoding.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        for item in text.split(',') {
+        let bits = text.split(',').map(|item| {
             let mut parts = item.split(';').map(str::trim);
             let name = parts.next().unwrap_or_default();
             let is_refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00"));
             match name {
-                _ if is_refused => {}
-                "gzip" | "x-gzip" => accepted.gzip = true,
-                "deflate" => accepted.deflate = true,
-                "br" => accepted.brotli_zstd.0 = true,
-                "zstd" => accepted.brotli_zstd.1 = true,
-                "*" => accepted.is_any = true,
-                _ => {}
+                _ if is_refused => 0,
+                "*" => Self::ANY,
+                name => Encoding::from_header(name).map_or(0, Self::bit),
             }
-        }
-        accepted
+        });
+        Self(bits.fold(Self::bit(Encoding::Identity), |all, bit| all | bit))
+    }
+
+    const fn bit(encoding: Encoding) -> u8 {
+        1 << encoding as u8
     }
 
     fn takes(self, encoding: Encoding) -> bool {
-        self.is_any
-            || match encoding {
-                Encoding::Identity => true,
-                Encoding::Gzip => self.gzip,
-                Encoding::Deflate => self.deflate,
-                Encoding::Brotli => self.brotli_zstd.0,
-                Encoding::Zstd => self.brotli_zstd.1,
-            }
+        self.0 & Self::bit(encoding) != 0
+    }
+
+    fn takes_any(self) -> bool {
+        self.0 == Self::ANY
     }
 }
 
@@ -135,7 +126,7 @@ impl Body {
                 is_encoded && (form == Form::Events || !request.accepts.takes(encoding))
             }
             // Asked for by the client, or not to be read by anybody.
-            None if request.accepts.is_any => false,
+            None if request.accepts.takes_any() => false,
             None => return Err(Failure::BadBody),
         };
         let inflater = match encoding.filter(|_| must_decode) {
@@ -265,11 +256,6 @@ impl Body {
             finished.map_err(|_| Failure::BadBody)?;
             self.push(plain.freeze());
         }
-        if !self.tail.is_empty() {
-            // Without the blank line at its end most clients take it for an event all the same.
-            let tail = self.tail.split().freeze();
-            self.make_ready(tail);
-        }
         self.is_ended = true;
         Ok(())
     }
@@ -327,16 +313,21 @@ impl Body {
         self.is_ended || matches!(self.end(), Some(End::Proper))
     }
 
-    /// A stream that ends without its dialect's last event is cut off, however politely.
+    /// A stream that ends without its dialect's last event is cut off, however politely. What it
+    /// has begun to say last is then not passed on: an event of our own follows.
     pub fn check_end(&mut self) -> Result<(), Failure> {
-        if self.form != Form::Events || !has_last_event(self.dialect) {
-            return Ok(());
+        if self.form == Form::Events && has_last_event(self.dialect) {
+            self.finish_tap();
+            if matches!(self.end(), Some(End::Open)) {
+                return Err(Failure::Reset);
+            }
         }
-        self.finish_tap();
-        match self.end() {
-            Some(End::Open) => Err(Failure::Reset),
-            _ => Ok(()),
+        if !self.tail.is_empty() {
+            // Without the blank line at its end most clients take it for an event all the same.
+            let tail = self.tail.split().freeze();
+            self.make_ready(tail);
         }
+        Ok(())
     }
 
     /// An answer that is all here: JSON that can be read, unless its compression hides it.
@@ -361,11 +352,9 @@ impl Body {
         self.observed.clone().unwrap_or_else(|| Tap::new(self.dialect, TapMode::Json).finish())
     }
 
-    /// Gives a clean connection back.
-    pub async fn release(self, is_clean: bool, connector: &Arc<TransportConnector>) {
-        if is_clean && self.is_ended {
-            self.sent.release(connector).await;
-        }
+    /// The connection that it came on, once all of it is read.
+    pub fn into_sent(self: Box<Self>) -> Sent {
+        self.sent
     }
 }
 

@@ -36,7 +36,7 @@ use crate::usage::tap::{End, Observed};
 /// A comment: clients skip it, and connections that it passes through stay awake.
 const HEARTBEAT: &[u8] = b": keep-alive\n\n";
 /// An answer that the client no longer reads is read on for this long at most.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(300);
+const DRAIN_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// What an answer answers.
 pub struct Source<'a> {
@@ -74,7 +74,7 @@ impl Gateway {
         &self,
         client: &mut ServerSession,
         ctx: &mut RequestCtx,
-        mut answer: Answer,
+        mut answer: Box<Answer>,
         source: &Source<'_>,
     ) -> bool {
         let passed = match self.begin(client, ctx, &mut answer, source).await {
@@ -102,7 +102,9 @@ impl Gateway {
             }
         }
         let is_whole = passed.is_ok();
-        answer.body.release(is_whole, &self.connector).await;
+        if is_whole && answer.body.is_done() {
+            answer.body.into_sent().release(&self.connector).await;
+        }
         is_whole
     }
 
@@ -155,11 +157,9 @@ impl Gateway {
         let mut pace = Pace::new(source, answer.target.timeouts, answer.body.is_events());
         loop {
             let is_done = answer.body.is_done();
-            if is_done {
-                answer.body.check_end().map_err(Broken::Upstream)?;
-            }
+            let checked = if is_done { answer.body.check_end() } else { Ok(()) };
             // Before the client has all of it: what it has seen end is never lost.
-            if answer.body.is_over() {
+            if checked.is_ok() && answer.body.is_over() {
                 self.record_whole(ctx, answer, source);
             }
             let waiting = Instant::now();
@@ -167,6 +167,8 @@ impl Gateway {
                 client.write_response_body(part, false).await.map_err(Broken::Client)?;
                 pace.last_write = waiting;
             }
+            // What came before the break is the client's.
+            checked.map_err(Broken::Upstream)?;
             if is_done {
                 client.write_response_body(Bytes::new(), true).await.map_err(Broken::Client)?;
                 return Ok(());
