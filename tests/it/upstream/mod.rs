@@ -195,6 +195,6 @@ async fn two_mocks() -> (Mock, Mock) {
 
 /// A chat's body that is `bytes` long or a little more, for the model `chat`.
 fn large_body(bytes: usize) -> String {
-    let text: String = (0..bytes).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+    let text: String = ('a'..='w').cycle().take(bytes).collect();
     chat_body(&format!(r#""user":"{text}""#))
 }
