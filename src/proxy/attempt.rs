@@ -35,6 +35,10 @@ const WHOLE_BYTES_MAX: usize = 256 * 1024;
 const HELD_FRAMES_MAX: u64 = 64;
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
+/// That a pooled connection had been closed before the request reached it shows within a round trip.
+/// What breaks later may have been executed, and is not sent to the same provider again unasked.
+const STALE_MAX: Duration = Duration::from_millis(300);
+
 /// One attempt, about to be made.
 pub struct Try<'a> {
     pub gateway: &'a Gateway,
@@ -162,8 +166,11 @@ impl Try<'_> {
                 error => error,
             })?;
             let is_reused = link.is_reused;
+            let began = Instant::now();
             match self.exchange(link, head.clone(), body).await {
-                Err((_, IsStale(true))) if is_reused => is_new_wanted = true,
+                Err((_, IsStale(true))) if is_reused && began.elapsed() < STALE_MAX => {
+                    is_new_wanted = true;
+                }
                 Err((failure, _)) => return Err(failure),
                 Ok(sent) => return Ok(sent),
             }
@@ -227,10 +234,13 @@ impl Try<'_> {
             let body = Body::opaque(self.request, &headers, sent)?;
             return Ok((status, headers, Box::new(body)));
         }
-        let is_showable = (400..600).contains(&status);
+        // What will not be shown is not waited for.
+        if !(400..600).contains(&status) {
+            return Err(failure.into());
+        }
         let read = timeout(LAST_ANSWER_TIME_MAX, read_short(&mut sent));
         let answer = match read.await {
-            Ok(Some(body)) if is_showable => {
+            Ok(Some(body)) => {
                 sent.release(&self.gateway.connector).await;
                 Some(LastAnswer { status, headers, body })
             }

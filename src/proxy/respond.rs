@@ -135,6 +135,8 @@ pub fn answer_head(
     }
     match length {
         Length::Known(bytes) => head.set_content_length(bytes)?,
+        // There is no body to frame.
+        Length::Unknown if status == 204 => {}
         Length::Unknown if version == Version::HTTP_11 => {
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         }

@@ -200,14 +200,8 @@ impl Client {
 
     /// False at the end of the connection, however it ends.
     async fn read_more(&mut self) -> bool {
-        let mut bytes = vec![0; 64 * 1024];
-        match within(self.stream.read(&mut bytes)).await {
-            Ok(0) | Err(_) => false,
-            Ok(n) => {
-                self.buffer.extend_from_slice(&bytes[..n]);
-                true
-            }
-        }
+        self.buffer.reserve(64 * 1024);
+        within(self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|n| 0 < n)
     }
 }
 

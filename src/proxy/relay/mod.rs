@@ -102,7 +102,7 @@ impl Gateway {
             }
         }
         let is_whole = passed.is_ok();
-        if is_whole {
+        if is_whole && answer.body.is_done() {
             answer.body.into_sent().release(&self.connector).await;
         }
         is_whole
@@ -139,6 +139,10 @@ impl Gateway {
             let millis = ctx.began.elapsed().as_secs_f64() * 1e3;
             head.insert_header("server-timing", format!("gateway;dur={millis:.3}"))?;
         }
+        // Then the head is all that the client waits for.
+        if answer.body.is_done() && answer.body.held_bytes() == 0 {
+            self.record_whole(ctx, answer, source);
+        }
         client.write_response_header(Box::new(head)).await
     }
 
@@ -173,7 +177,14 @@ impl Gateway {
             if let Some(recorder) = &mut ctx.recorder {
                 recorder.waited(waiting.elapsed());
             }
-            more?;
+            match more {
+                // The dialect's last event has been passed on: nothing is missing.
+                Err(Broken::Upstream(_)) if answer.body.is_over() => {
+                    let ended = client.write_response_body(Bytes::new(), true).await;
+                    return ended.map_err(Broken::Client);
+                }
+                more => more?,
+            }
         }
     }
 
@@ -307,7 +318,7 @@ async fn next_part(
     body: &mut Body,
     pace: &mut Pace,
 ) -> Result<(), Broken> {
-    let n_events = body.n_events();
+    let n_messages = body.n_messages();
     let is_at_boundary = body.is_at_boundary();
     {
         let mut read = pin!(body.read());
@@ -332,7 +343,7 @@ async fn next_part(
         }
     }
     // A provider's comments keep a connection awake, but they are no progress.
-    if n_events < body.n_events() || !body.is_events() {
+    if n_messages < body.n_messages() || !body.is_events() {
         pace.last_progress = Instant::now();
     }
     Ok(())

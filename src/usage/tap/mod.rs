@@ -73,6 +73,8 @@ pub enum End {
 #[derive(Debug)]
 pub struct Tap {
     inflater: Option<Box<Inflater>>,
+    /// What is compressed is not read any further.
+    has_given_up: bool,
     reader: Reader,
 }
 
@@ -123,6 +125,8 @@ struct Seen {
     is_degraded: bool,
     text_bytes: usize,
     n_events: u64,
+    /// Those of them that say nothing.
+    n_comments: u64,
     opening: Opening,
     end: End,
     response_id: Option<Box<str>>,
@@ -165,12 +169,17 @@ impl Tap {
             is_degraded: false,
             text_bytes: 0,
             n_events: 0,
+            n_comments: 0,
             opening: Opening::default(),
             end: End::default(),
             response_id: None,
             model: None,
         };
-        Self { inflater: None, reader: Reader { input, last_boundary: None, seen } }
+        Self {
+            inflater: None,
+            has_given_up: false,
+            reader: Reader { input, last_boundary: None, seen },
+        }
     }
 
     /// A tap for an answer with a `content-encoding`. `None` for one that cannot be read.
@@ -189,10 +198,17 @@ impl Tap {
             None => reader.push(chunk),
             Some(inflater) => {
                 if inflater.push(chunk, |plain| reader.push(plain)).is_err() {
+                    self.has_given_up = true;
                     reader.seen.is_degraded = true;
                 }
             }
         }
+    }
+
+    /// Whether part of a compressed answer has not been looked at, so that nothing can be said of its
+    /// end.
+    pub fn has_given_up(&self) -> bool {
+        self.has_given_up
     }
 
     pub fn opening(&self) -> Opening {
@@ -206,6 +222,11 @@ impl Tap {
     /// Events so far, comments included.
     pub fn n_events(&self) -> u64 {
         self.reader.seen.n_events
+    }
+
+    /// Events so far, without comments.
+    pub fn n_messages(&self) -> u64 {
+        self.reader.seen.n_events - self.reader.seen.n_comments
     }
 
     /// How much of the last chunk belongs to whole events; `None` if no event ended in it.
@@ -273,7 +294,10 @@ impl Seen {
     fn event(&mut self, event: &Event<'_>) {
         self.n_events += 1;
         let data = match *event {
-            Event::Silent => return,
+            Event::Silent => {
+                self.n_comments += 1;
+                return;
+            }
             Event::Oversized => {
                 self.is_degraded = true;
                 self.class(Class::Content);
@@ -336,7 +360,7 @@ impl Seen {
             | Dialect::Moderations
             | Dialect::Rerank
             | Dialect::Images
-            | Dialect::Audio => self.n_events == 1 || has_usage(data),
+            | Dialect::Audio => self.n_events - self.n_comments == 1 || has_usage(data),
         }
     }
 

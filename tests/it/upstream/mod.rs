@@ -96,12 +96,9 @@ impl Exchange {
                     return Some(std::mem::replace(&mut self.buffer, rest));
                 }
             }
-            let mut bytes = [0; 16 * 1024];
-            let n = self.stream.read(&mut bytes).await.unwrap_or(0);
-            if n == 0 {
+            if self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
                 return None;
             }
-            self.buffer.extend_from_slice(&bytes[..n]);
         }
     }
 
@@ -152,7 +149,7 @@ async fn reference(gateway: &TestGateway, path: &str, body: &str) -> String {
 fn split_error(text: &str) -> (&str, &str) {
     let openai = text.rfind("data: {\"error\"");
     let named = text.rfind("event: error");
-    let at = openai.max(named).unwrap_or_else(|| panic!("no error event in {text:?}"));
+    let at = named.or(openai).unwrap_or_else(|| panic!("no error event in {text:?}"));
     text.split_at(at)
 }
 
@@ -198,6 +195,6 @@ async fn two_mocks() -> (Mock, Mock) {
 
 /// A chat's body that is `bytes` long or a little more, for the model `chat`.
 fn large_body(bytes: usize) -> String {
-    let text: String = (0..bytes).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+    let text: String = ('a'..='w').cycle().take(bytes).collect();
     chat_body(&format!(r#""user":"{text}""#))
 }

@@ -51,7 +51,7 @@ async fn provider(name: &str) -> (String, Arc<AtomicUsize>, JoinHandle<()>) {
     let serving = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            serve(acceptor.clone(), stream, Arc::clone(&counted)).await;
+            Box::pin(serve(acceptor.clone(), stream, Arc::clone(&counted))).await;
         }
     });
     (url, read, serving)
