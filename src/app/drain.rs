@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::app::{App, USAGE_CLOSE_MAX};
 
+/// Dropping tasks takes no time unless one of them is computing.
+const TASKS_END_MAX: Duration = Duration::from_secs(2);
+
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
@@ -24,8 +27,8 @@ impl App {
         if 0 < cut {
             tracing::warn!(cut, "requests cut at the end of the drain time");
         }
-        // First the requests end, then their rows are written.
-        shut(self.data.take());
+        // First the requests end, which makes their rows, then the rows are written.
+        end(self.data.take()).await;
         self.usage.close(USAGE_CLOSE_MAX).await;
         shut(self.control.take());
         if let Some(log) = &self.log {
@@ -37,7 +40,7 @@ impl App {
     /// Stops without waiting for requests; rows that are there are still written.
     pub async fn stop_at_once(mut self) {
         self.shutdown.send_replace(true);
-        shut(self.data.take());
+        end(self.data.take()).await;
         self.usage.close(Duration::from_secs(2)).await;
     }
 }
@@ -47,6 +50,15 @@ impl Drop for App {
     fn drop(&mut self) {
         shut(self.data.take());
         shut(self.control.take());
+    }
+}
+
+/// Ends the tasks of a runtime, and waits until they are dropped with all they hold.
+async fn end(runtime: Option<tokio::runtime::Runtime>) {
+    let Some(runtime) = runtime else { return };
+    let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(TASKS_END_MAX));
+    if ended.await.is_err() {
+        tracing::error!("the requests did not end");
     }
 }
 

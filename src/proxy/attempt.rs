@@ -100,10 +100,7 @@ pub async fn attempt(one: &Try<'_>, turn: Turn) -> Result<Box<Answer>, Box<Faile
 impl Try<'_> {
     fn row(&self) -> AttemptRow {
         AttemptRow {
-            target: self.target.id,
-            connection: self.target.connection.id,
-            connection_name: Arc::clone(&self.target.connection.name),
-            model: Arc::clone(&self.target.row.model_alias),
+            target: Arc::clone(&self.target.row),
             status: None,
             error_class: None,
             is_maybe_billed: false,

@@ -249,11 +249,6 @@ impl Body {
             finished.map_err(|_| Failure::BadBody)?;
             self.push(plain.freeze());
         }
-        if !self.tail.is_empty() {
-            // Without the blank line at its end most clients take it for an event all the same.
-            let tail = self.tail.split().freeze();
-            self.make_ready(tail);
-        }
         self.is_ended = true;
         Ok(())
     }
@@ -311,16 +306,21 @@ impl Body {
         self.is_ended || matches!(self.end(), Some(End::Proper))
     }
 
-    /// A stream that ends without its dialect's last event is cut off, however politely.
+    /// A stream that ends without its dialect's last event is cut off, however politely. What it
+    /// has begun to say last is then not passed on: an event of our own follows.
     pub fn check_end(&mut self) -> Result<(), Failure> {
-        if self.form != Form::Events || !has_last_event(self.dialect) {
-            return Ok(());
+        if self.form == Form::Events && has_last_event(self.dialect) {
+            self.finish_tap();
+            if matches!(self.end(), Some(End::Open)) {
+                return Err(Failure::Reset);
+            }
         }
-        self.finish_tap();
-        match self.end() {
-            Some(End::Open) => Err(Failure::Reset),
-            _ => Ok(()),
+        if !self.tail.is_empty() {
+            // Without the blank line at its end most clients take it for an event all the same.
+            let tail = self.tail.split().freeze();
+            self.make_ready(tail);
         }
+        Ok(())
     }
 
     /// An answer that is all here: JSON that can be read, unless it is compressed.

@@ -153,11 +153,9 @@ impl Gateway {
         let mut pace = Pace::new(source, answer.target.timeouts, answer.body.is_events());
         loop {
             let is_done = answer.body.is_done();
-            if is_done {
-                answer.body.check_end().map_err(Broken::Upstream)?;
-            }
+            let checked = if is_done { answer.body.check_end() } else { Ok(()) };
             // Before the client has all of it: what it has seen end is never lost.
-            if answer.body.is_over() {
+            if checked.is_ok() && answer.body.is_over() {
                 self.record_whole(ctx, answer, source);
             }
             let waiting = Instant::now();
@@ -165,6 +163,8 @@ impl Gateway {
                 client.write_response_body(part, false).await.map_err(Broken::Client)?;
                 pace.last_write = waiting;
             }
+            // What came before the break is the client's.
+            checked.map_err(Broken::Upstream)?;
             if is_done {
                 client.write_response_body(Bytes::new(), true).await.map_err(Broken::Client)?;
                 return Ok(());
