@@ -13,7 +13,6 @@ use crate::config::server::{UsageConfig, UsageUrl};
 use crate::control::State;
 use crate::control::live::lock;
 use crate::control::snapshot::{Deployment, Environment, Target};
-use crate::net::health::Health;
 use crate::proxy::serve::Flow;
 use crate::route::breaker;
 use crate::telemetry::log::LogHandle;
@@ -169,7 +168,7 @@ fn target_health(target: &Target, now: Millis) -> Value {
         breaker::State::Open { until } => ("open", Some(until.since(now))),
     };
     let benched_for = target.connection.live.benched_until(now).map(|until| until.since(now));
-    let is_up = target.connection.health.as_ref().map(Health::is_up);
+    let is_up = target.connection.health.as_ref().map(|health| health.is_up());
     json!({
         "id": target.id.to_string(),
         "name": &*target.name,

@@ -191,10 +191,9 @@ impl Builder<'_> {
             .get(&id)
             .map_or_else(|| Arc::new(ConnectionLive::default()), Arc::clone);
         self.built.live.connections.insert(id, Arc::clone(&live));
-        let health = connection
-            .health_check
-            .as_ref()
-            .and_then(|check| self.around.health(check, &base_url, &upstream_name));
+        let health = live.health(connection.health_check.as_ref(), &base_url, |check| {
+            self.around.health(check, &base_url, &upstream_name)
+        });
         Arc::new(Connection {
             id,
             name: connection.name.as_str().into(),

@@ -110,7 +110,7 @@ pub struct Connection {
     /// The lines of the head that are the same for every request: host and credential.
     pub head: HeadLines,
     pub upstream_name: Arc<Name>,
-    pub health: Option<Health>,
+    pub health: Option<Arc<Health>>,
     pub live: Arc<ConnectionLive>,
     /// One peer per address, made when the address is first used.
     pub peers: ArcSwap<Vec<(SocketAddr, crate::net::peer::UpstreamPeer)>>,

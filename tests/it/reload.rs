@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loadtest::mock::Mock;
 use sluice::key;
 
-use crate::client::{End, request};
+use crate::client::{End, request, within};
 use crate::harness::{Builder, TargetSpec, TestGateway, behaviour, chat_body, deployment, target};
 
 fn weighted<'a>(mock: &'a Mock, fields: &'a str) -> TargetSpec<'a> {
@@ -93,7 +93,7 @@ async fn open_breaker_stays_open() {
     for _ in 0..5 {
         assert_eq!(gateway.chat("").await.status, 500);
     }
-    gateway.reload(&text.replace("heartbeat", "heartbeat")).unwrap();
+    gateway.reload(&text).unwrap();
     gateway.reload(&format!("{text}[[workspaces]]\nslug = \"more\"\n")).unwrap();
     mock.set_default(behaviour(""));
     assert_eq!(gateway.chat("").await.code(), "no_healthy_target");
@@ -111,6 +111,35 @@ async fn benched_connection_stays_benched() {
     gateway.reload(&text).unwrap();
     assert_eq!(gateway.chat("").await.code(), "upstream_auth_failed");
     assert_eq!(mock.journal().len(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_health_checks_found_stays_found() {
+    let ill = Mock::start().await.unwrap();
+    let well = Mock::start().await.unwrap();
+    ill.set_default(behaviour("status=503"));
+    let check = "health_check = { path = \"/v1/models\", interval_s = 0.1, timeout_ms = 90, \
+                 unhealthy_after = 2 }";
+    let breaker = "breaker = { consecutive_failures = 1000, error_rate = 1.0 }";
+    let text = deployment(&[target(&ill, "sim"), target(&well, "sim")], breaker).replacen(
+        "name = \"c0\"\n",
+        &format!("name = \"c0\"\n{check}\n"),
+        1,
+    );
+    let gateway = Builder::new(&text).start().await;
+    within(async {
+        while gateway.chat("").await.header("x-sluice-attempts") != Some("1") {
+            let n_seen = ill.journal().len();
+            ill.wait_for(n_seen + 1).await;
+        }
+    })
+    .await;
+    for _ in 0..5 {
+        gateway.reload(&text).unwrap();
+        let answer = gateway.chat("").await;
+        assert_eq!(answer.header("x-sluice-attempts"), Some("1"), "what is down is tried again");
+    }
     gateway.stop().await;
 }
 
@@ -147,7 +176,8 @@ async fn keys_come_and_go_with_the_next_request() {
     let gateway = Builder::new(&text).env("NEW", key.expose()).start().await;
     let mut client = gateway.client().await;
     let headers = [("x-api-key", key.expose())];
-    let call = request("POST", "/v1/chat/completions", &headers, chat_body("").as_bytes());
+    // Without a body: one that nobody has read ends its connection.
+    let call = request("GET", "/v1/models", &headers, b"");
     for _ in 0..3 {
         assert_eq!(client.call(&call).await.status, 401);
         gateway.reload(&more).unwrap();

@@ -13,6 +13,12 @@ async fn call(gateway: &TestGateway, method: &str, path: &str, headers: &[(&str,
     gateway.client().await.call(&request(method, path, &all, b"")).await
 }
 
+/// The row of the last request: its answer may be read before Pingora says that it is over.
+async fn last_row(gateway: &TestGateway) -> serde_json::Value {
+    gateway.idle().await;
+    gateway.rows().await.pop().unwrap()
+}
+
 /// Makes a response with `model` and returns its id.
 async fn make(gateway: &TestGateway, model: &str, stream: &str) -> String {
     let body = format!(r#"{{"model":"{model}","input":"hello"{stream}}}"#);
@@ -68,7 +74,7 @@ async fn each_request_goes_to_the_connection_that_made_the_response() {
                     .filter(|name| name.starts_with("x-") || *name == "cookie")
                     .collect();
                 assert!(leaked.is_empty(), "{leaked:?}");
-                let row = gateway.rows().await.pop().unwrap();
+                let row = last_row(&gateway).await;
                 assert_eq!(row["request_id"], answer.header("x-request-id").unwrap());
                 assert_eq!(
                     (&row["endpoint"], &row["outcome"]),
@@ -81,7 +87,7 @@ async fn each_request_goes_to_the_connection_that_made_the_response() {
             // Deleted: the provider's own answer.
             let answer = call(&gateway, "GET", &format!("/v1/responses/{id}"), &[]).await;
             assert_eq!(answer.status, 404);
-            assert_eq!(gateway.rows().await.pop().unwrap()["outcome"], "client_error");
+            assert_eq!(last_row(&gateway).await["outcome"], "client_error");
         }
     }
     gateway.stop().await;
@@ -159,7 +165,7 @@ async fn provider_that_is_away_is_an_upstream_error() {
     drop(mock);
     let answer = call(&gateway, "GET", &format!("/v1/responses/{id}"), &[]).await;
     assert_eq!((answer.status, answer.code()), (502, "upstream_error".to_owned()));
-    let row = gateway.rows().await.pop().unwrap();
+    let row = last_row(&gateway).await;
     assert_eq!((&row["status"], &row["outcome"]), (&502.into(), &"upstream_error".into()));
     gateway.stop().await;
 }

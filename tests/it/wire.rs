@@ -12,11 +12,9 @@ pub(crate) struct Wire {
     idle: Option<TcpStream>,
 }
 
-/// One request, to be answered.
+/// One request that has been read, to be answered.
 pub(crate) struct Exchange {
     stream: TcpStream,
-    pub(crate) head: String,
-    pub(crate) body: Vec<u8>,
 }
 
 impl Wire {
@@ -31,20 +29,30 @@ impl Wire {
     /// The next request, on the idle connection or on a new one.
     pub(crate) async fn next(&mut self) -> Exchange {
         within(async {
-            if let Some(stream) = self.idle.take()
-                && let Some(exchange) = Exchange::read(stream).await
-            {
-                return exchange;
-            }
             loop {
-                let (stream, _) = self.listener.accept().await.unwrap();
-                stream.set_nodelay(true).unwrap();
+                let stream = match self.idle.take() {
+                    None => self.accept().await,
+                    // The gateway may not have it back yet, and open another one.
+                    Some(idle) => tokio::select! {
+                        ready = idle.readable() => {
+                            ready.unwrap();
+                            idle
+                        }
+                        stream = self.accept() => stream,
+                    },
+                };
                 if let Some(exchange) = Exchange::read(stream).await {
                     return exchange;
                 }
             }
         })
         .await
+    }
+
+    async fn accept(&self) -> TcpStream {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
     }
 
     /// Takes the connection of an exchange back, for the next one.
@@ -61,21 +69,15 @@ impl Exchange {
             let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
             if let Some(end) = end {
                 let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-                let length = value(&head, "content-length").map_or(0, |text| text.parse().unwrap());
+                let length = content_length(&head);
                 if end + 4 + length <= bytes.len() {
-                    let body = bytes.split_off(end + 4);
-                    return Some(Self { stream, head, body });
+                    return Some(Self { stream });
                 }
             }
             if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
                 return None;
             }
         }
-    }
-
-    /// The value of a header of the request, its name in lower case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        value(&self.head, name)
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -100,9 +102,9 @@ impl Exchange {
     }
 }
 
-fn value<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+fn content_length(head: &str) -> usize {
     head.lines()
         .filter_map(|line| line.split_once(": "))
-        .find(|(header, _)| header.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .map_or(0, |(_, value)| value.parse().unwrap())
 }
