@@ -217,6 +217,9 @@ pub async fn read_body(client: &mut ServerSession, limits: BodyLimits) -> Result
     let Some(first) = read_part(client, limits.stall_timeout).await? else {
         return Ok(Bytes::new());
     };
+    if limits.bytes_max < first.len() {
+        return Err(too_large());
+    }
     if Some(first.len()) == declared {
         return Ok(first); // The whole of a small body, without another copy.
     }

@@ -84,6 +84,12 @@ impl Client {
         }
     }
 
+    /// The next answer, or `None` when the gateway closes the connection instead.
+    pub(crate) async fn next_answer(&mut self) -> Option<Answer> {
+        self.find(b"\r\n\r\n").await?;
+        Some(self.answer().await)
+    }
+
     /// The head of the next answer.
     pub(crate) async fn head(&mut self) -> (u16, Vec<(String, String)>) {
         let end = self.find(b"\r\n\r\n").await.expect("a head before the connection ends");

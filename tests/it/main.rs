@@ -11,12 +11,27 @@
     reason = "a test may panic, has few futures, and compares counters"
 )]
 
-mod binary;
 mod client;
 mod harness;
 
+mod answers;
+mod bad_input;
 mod basics;
+mod binary;
 mod command_line;
+mod documents;
+mod fidelity;
+mod framing;
+mod keys;
+mod models;
+mod options;
+mod reload;
+mod routes;
+mod routing;
 mod sdk;
 mod signals;
+mod stored;
 mod tls;
+mod upstream;
+mod usage_rows;
+mod wire;

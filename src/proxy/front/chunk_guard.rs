@@ -24,11 +24,15 @@ pub(super) struct ChunkGuard {
 }
 
 impl ChunkGuard {
-    /// `read` is what came with the head; the stream comes back if that is bad already.
-    pub(super) fn wrap(inner: Stream, read: &[u8]) -> Result<Stream, (Stream, ChunkError)> {
+    /// `read` is what came with the head; the stream comes back if that is bad already. Says how much
+    /// of it belongs to the body.
+    pub(super) fn wrap(
+        inner: Stream,
+        read: &[u8],
+    ) -> Result<(Stream, usize), (Stream, ChunkError)> {
         let mut check = ChunkedCheck::default();
         match check.feed(read) {
-            Ok(_) => Ok(Box::new(Self { inner, check })),
+            Ok(body_bytes) => Ok((Box::new(Self { inner, check }), body_bytes)),
             Err(error) => Err((inner, error)),
         }
     }

@@ -139,9 +139,14 @@ impl Front {
                 Ok(head) => head.framing,
                 Err(error) => return self.refuse(stream, &error, head).await,
             };
-            if framing == Framing::Chunked {
-                stream = match ChunkGuard::wrap(stream, body) {
-                    Ok(guarded) => guarded,
+            let body_bytes = match framing {
+                Framing::None => 0,
+                Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+                Framing::Chunked => match ChunkGuard::wrap(stream, body) {
+                    Ok((guarded, body_bytes)) => {
+                        stream = guarded;
+                        body_bytes
+                    }
                     Err((stream, error)) => {
                         self.metrics.malformed_requests.inc(Malformed::Chunk);
                         let message = error.to_string();
@@ -149,13 +154,14 @@ impl Front {
                             Problem { status: 400, code: "invalid_request", message: &message };
                         return refuse(stream, &problem, head).await;
                     }
-                };
-            }
+                },
+            };
+            // Of pipelined requests only the first is answered; its answer says so.
+            let is_last = body_bytes < body.len();
+            let left = if is_last { 0 } else { REQUESTS_PER_CONNECTION_MAX.saturating_sub(served) };
             let mut session = ServerSession::new_http1(stream);
             session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs()));
-            session.set_keepalive_reuses_remaining(Some(
-                REQUESTS_PER_CONNECTION_MAX.saturating_sub(served),
-            ));
+            session.set_keepalive_reuses_remaining(Some(left));
             session.set_pipelined_prefix(read.bytes);
             let reused = HttpServerApp::process_new_http(&self.proxy, session, shutdown).await;
             let Some((reusable, _settings)) = reused.map(ReusedHttpStream::consume) else { return };
