@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     clippy::large_futures,
     clippy::panic,
+    clippy::string_slice,
     clippy::unwrap_used,
     reason = "a test may panic, has few futures, and compares counters"
 )]
