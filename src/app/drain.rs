@@ -1,9 +1,11 @@
 //! The way out: not ready, then no more connections, then as soon as nothing is in flight.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::app::{App, USAGE_CLOSE_MAX};
 
+/// How long streams have to say that they are cut.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
 /// Dropping tasks takes no time unless one of them is computing.
 const TASKS_END_MAX: Duration = Duration::from_secs(2);
 
@@ -18,12 +20,12 @@ impl App {
     /// Drains and stops. Returns when nothing is left, at the latest after the configured times.
     pub async fn stop(mut self) -> Drained {
         let config = self.config.drain.clone();
-        self.flow.start_draining();
+        self.flow.start_draining(Instant::now() + config.delay + config.time_max);
         tracing::info!(in_flight = self.flow.in_flight(), "draining");
         tokio::time::sleep(config.delay).await;
         self.shutdown.send_replace(true);
-        let idle = tokio::time::timeout(config.time_max, self.flow.idle()).await;
-        let cut = if idle.is_ok() { 0 } else { self.flow.in_flight() };
+        let idle = tokio::time::timeout(config.time_max + LAST_WORDS_MAX, self.flow.idle()).await;
+        let cut = self.flow.n_cut() + if idle.is_ok() { 0 } else { self.flow.in_flight() };
         if 0 < cut {
             tracing::warn!(cut, "requests cut at the end of the drain time");
         }

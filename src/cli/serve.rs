@@ -76,7 +76,7 @@ pub(super) fn until_signalled(app: App, path: Option<&Path>) -> ExitCode {
             eprintln!("cannot listen to signals");
             return ExitCode::from(FAILED);
         };
-        wait(app, path, (hangup, terminate, interrupt)).await
+        Box::pin(wait(app, path, (hangup, terminate, interrupt))).await
     })
 }
 

@@ -3,8 +3,8 @@
 //! This is the only place that answers a rejection and that ends a row.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -71,6 +71,8 @@ pub struct Flow {
     in_flight: AtomicUsize,
     is_draining: AtomicBool,
     emptied: Notify,
+    cut_at: OnceLock<Instant>,
+    n_cut: AtomicUsize,
 }
 
 /// One request in flight, until it is dropped.
@@ -131,8 +133,24 @@ impl Flow {
         }
     }
 
-    pub fn start_draining(&self) {
+    /// Requests that run until `cut_at` end there.
+    pub fn start_draining(&self, cut_at: Instant) {
+        self.cut_at.get_or_init(|| cut_at);
         self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// When the process cuts what still runs.
+    pub fn cut_at(&self) -> Option<Instant> {
+        self.cut_at.get().copied()
+    }
+
+    /// Counts an answer that ends for this reason.
+    pub fn count_cut(&self) {
+        self.n_cut.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn n_cut(&self) -> usize {
+        self.n_cut.load(Ordering::Relaxed)
     }
 
     pub fn is_draining(&self) -> bool {

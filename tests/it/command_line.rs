@@ -81,6 +81,28 @@ fn check_accepts_what_is_right() {
     assert!(out.contains("sluice.toml") && out.contains("resources.toml"), "{out}");
 }
 
+/// What the README and the example document promise is accepted as it stands.
+#[test]
+fn documents_of_the_repository_pass_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let readme = include_str!("../../README.md");
+    let document = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    std::fs::write(dir.path().join("readme.toml"), document).unwrap();
+    let example = include_str!("../../conf/resources.example.toml");
+    std::fs::write(dir.path().join("example.toml"), example).unwrap();
+    std::fs::write(dir.path().join("sluice.toml"), include_str!("../../conf/sluice.toml")).unwrap();
+    for document in ["readme.toml", "example.toml"] {
+        let arguments = ["check", "--config", "sluice.toml", "--resources", document];
+        let mut command = sluice(dir.path(), &arguments);
+        for name in ["WEB_APP_KEY", "INDEXER_KEY"] {
+            command.env(name, sluice::key::generate().expose());
+        }
+        command.env("OPENAI_API_KEY", "sk-one").env("ANTHROPIC_API_KEY", "sk-two");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn check_shows_every_problem_of_both_files() {
     let dir = tempfile::tempdir().unwrap();

@@ -39,6 +39,49 @@ async fn plain_client_works_over_http1_and_http2() {
     run("httpx_py.py").await;
 }
 
+/// The first five minutes of the README, as they are printed there.
+#[tokio::test]
+async fn snippets_of_the_readme_run() {
+    let mock = Mock::start().await.unwrap();
+    let document =
+        include_str!("../../src/cli/demo.toml").replace("${DEMO_KEY}", "${KEY}").replace(
+            "provider = \"simulated\"",
+            "provider = \"simulated\"\nbase_url = \"${MOCK_URL}\"",
+        );
+    let gateway = Builder::new(&document).env("MOCK_URL", &mock.base_url()).start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let modules = sdk_dir().join("node/node_modules");
+    std::os::unix::fs::symlink(modules, dir.path().join("node_modules")).unwrap();
+    let python = sdk_dir().join("python/bin/python").display().to_string();
+    let readme =
+        include_str!("../../README.md").replace("127.0.0.1:8080", &gateway.address.to_string());
+
+    for (language, command, file) in
+        [("python", python.as_str(), "snippet.py"), ("js", "node", "snippet.mjs")]
+    {
+        let snippets: Vec<&str> = readme
+            .split(&format!("```{language}\n"))
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap())
+            .collect();
+        assert_eq!(snippets.len(), 2);
+        for snippet in snippets {
+            gateway.expect_rows(1);
+            std::fs::write(dir.path().join(file), snippet).unwrap();
+            let mut command = Command::new(command);
+            command.current_dir(dir.path()).arg(file).env("SLUICE_KEY", &gateway.key);
+            for name in ["http_proxy", "https_proxy", "all_proxy"] {
+                command.env_remove(name).env_remove(name.to_ascii_uppercase());
+            }
+            let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
+            let output = output.unwrap_or_else(|error| panic!("{error}: run tests/sdk/install"));
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && !said.trim().is_empty(), "{snippet}\n{output:?}");
+        }
+    }
+    gateway.stop().await;
+}
+
 /// Runs every scenario of a script, and settles the account between gateway and provider.
 async fn run(script: &'static str) {
     let mock = Mock::start().await.unwrap();

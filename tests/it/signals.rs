@@ -177,6 +177,24 @@ async fn stream_beyond_the_drain_time_is_cut_and_leaves_its_row() {
 }
 
 #[tokio::test]
+async fn stream_that_is_cut_says_why_in_its_own_dialect() {
+    let mut gateway =
+        Running::start("sim?event_ms=20&events=10000", "drain.delay_s = 0\ndrain.max_s = 1").await;
+    let mut client = gateway.stream().await;
+
+    gateway.process.signal("TERM");
+    let rest = client.read_until("gateway_shutdown").await;
+    assert!(rest.ends_with("\n\n"), "{rest}");
+    assert_eq!(client.rest().await, b"", "a cut, and no clean end");
+
+    assert_eq!(gateway.process.exit().await.code(), Some(1), "something was cut");
+    let rows = gateway.rows();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0]["error_class"], "gateway_shutdown", "{:#}", rows[0]);
+    assert_eq!(rows[0]["usage_source"], "estimated");
+}
+
+#[tokio::test]
 async fn interrupt_does_not_wait_for_streams() {
     let mut gateway = Running::start("sim?stall_at_event=2", "").await;
     let mut client = gateway.stream().await;

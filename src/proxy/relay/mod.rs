@@ -25,7 +25,7 @@ use crate::proxy::forward::{credential, result_of};
 use crate::proxy::record::Ending;
 use crate::proxy::respond::{self, Length, Origin};
 use crate::proxy::select::Selected;
-use crate::proxy::serve::{Gateway, RequestCtx, left};
+use crate::proxy::serve::{Flow, Gateway, RequestCtx, left};
 use crate::route::breaker;
 use crate::route::failure::{Failure, Stage, judge};
 use crate::sse::{OwnError, error_event};
@@ -53,12 +53,15 @@ enum Broken {
 }
 
 /// When to look up from waiting for the upstream.
-struct Pace {
+struct Pace<'a> {
     heartbeat: Option<Duration>,
     idle: Duration,
     deadline: Instant,
     last_progress: Instant,
     last_write: Instant,
+    /// Knows when the gateway ends. A stream that is silent when that is decided learns of it at its
+    /// next heartbeat.
+    flow: &'a Flow,
 }
 
 enum Due {
@@ -85,6 +88,9 @@ impl Gateway {
             Ok(()) => {}
             Err(Broken::Upstream(failure)) => {
                 let request_id = ctx.request_id.as_hyphenated().to_string();
+                if *failure == Failure::Shutdown {
+                    self.flow.count_cut();
+                }
                 self.record_broken(ctx, &mut answer, (source, failure));
                 self.say_broken(client, &answer, source, (failure, &request_id)).await;
             }
@@ -154,7 +160,8 @@ impl Gateway {
         answer: &mut Answer,
         source: &Source<'_>,
     ) -> Result<(), Broken> {
-        let mut pace = Pace::new(source, answer.target.timeouts, answer.body.is_events());
+        let mut pace =
+            Pace::new(&self.flow, source, answer.target.timeouts, answer.body.is_events());
         loop {
             let is_done = answer.body.is_done();
             let checked = if is_done { answer.body.check_end() } else { Ok(()) };
@@ -203,6 +210,9 @@ impl Gateway {
         let (code, message) = match failure {
             Failure::IdleTimeout | Failure::TotalTimeout => {
                 ("upstream_timeout", "the provider stopped answering in mid-stream")
+            }
+            Failure::Shutdown => {
+                ("gateway_shutdown", "the gateway shut down in mid-stream; send the request again")
             }
             _ => ("upstream_error", "the provider's stream broke off"),
         };
@@ -316,7 +326,7 @@ impl Gateway {
 async fn next_part(
     client: &mut ServerSession,
     body: &mut Body,
-    pace: &mut Pace,
+    pace: &mut Pace<'_>,
 ) -> Result<(), Broken> {
     let n_messages = body.n_messages();
     let is_at_boundary = body.is_at_boundary();
@@ -349,8 +359,8 @@ async fn next_part(
     Ok(())
 }
 
-impl Pace {
-    fn new(source: &Source<'_>, timeouts: Timeouts, is_events: bool) -> Self {
+impl<'a> Pace<'a> {
+    fn new(flow: &'a Flow, source: &Source<'_>, timeouts: Timeouts, is_events: bool) -> Self {
         let now = Instant::now();
         Self {
             heartbeat: source.selected.deployment.heartbeat.filter(|_| is_events),
@@ -358,16 +368,21 @@ impl Pace {
             deadline: source.deadline,
             last_progress: now,
             last_write: now,
+            flow,
         }
     }
 
     fn next_look(&self) -> Instant {
         let quiet = self.heartbeat.map(|heartbeat| self.last_write + heartbeat);
         let idle = self.last_progress + self.idle;
-        quiet.map_or(idle, |quiet| quiet.min(idle)).min(self.deadline)
+        let next = quiet.map_or(idle, |quiet| quiet.min(idle)).min(self.deadline);
+        self.flow.cut_at().map_or(next, |cut_at| cut_at.min(next))
     }
 
     fn due(&mut self, now: Instant, is_at_boundary: bool) -> Due {
+        if self.flow.cut_at().is_some_and(|cut_at| cut_at <= now) {
+            return Due::Failed(Failure::Shutdown);
+        }
         if self.deadline <= now {
             return Due::Failed(Failure::TotalTimeout);
         }
@@ -423,6 +438,7 @@ fn broken(status: u16, failure: &Failure) -> Ending {
     let (outcome, error_class) = match failure {
         Failure::IdleTimeout => (Outcome::Timeout, "idle_timeout"),
         Failure::TotalTimeout => (Outcome::Timeout, "total_timeout"),
+        Failure::Shutdown => (Outcome::GatewayError, "gateway_shutdown"),
         _ => (Outcome::StreamBroken, "stream_broken"),
     };
     Ending { outcome, status, error_class: Some(error_class) }
