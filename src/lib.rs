@@ -2,8 +2,9 @@
 //!
 //! The modules in reading order; each may use only those below it (`tests/tidy.rs` holds that).
 
-pub mod app;
 pub mod cli;
+
+pub mod app;
 
 pub mod admin;
 pub mod proxy;
@@ -16,15 +17,16 @@ pub mod usage;
 pub mod config;
 pub mod provider;
 
+pub mod rejection;
+pub mod sse;
+
 pub mod dialect;
 pub mod head;
 pub mod json;
 pub mod price;
 pub mod route;
-pub mod sse;
 
 pub mod clock;
 pub mod id;
 pub mod key;
-pub mod rejection;
 pub mod secret;

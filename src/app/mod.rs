@@ -40,6 +40,7 @@ use crate::net::resolve::{Resolver, ResolverConfig, SystemLookup};
 use crate::proxy::call::BodyLimits;
 use crate::proxy::front::{Front, FrontLimits};
 use crate::proxy::serve::{Flow, Gateway, GatewayLimits};
+use crate::proxy::stored::StoredResponses;
 use crate::secret::Secret;
 use crate::telemetry::log::{LogError, LogHandle};
 use crate::telemetry::metrics::Metrics;
@@ -132,16 +133,15 @@ impl App {
 
         let state = Arc::new(State::default());
         let flow = Arc::new(Flow::default());
-        let connector = Arc::new(TransportConnector::new(Some(connector_options(&config))));
         let gateway = Gateway {
             state: Arc::clone(&state),
-            connector,
+            connector: Arc::new(TransportConnector::new(Some(connector_options(&config)))),
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
             clock: around.clock,
             limits: limits(&config),
             flow: Arc::clone(&flow),
-            stored: Default::default(),
+            stored: StoredResponses::default(),
             drains: Arc::new(Semaphore::new(DRAINS_MAX)),
         };
         let observed = observe::Observed {
@@ -155,21 +155,9 @@ impl App {
         let admin_state = observed.admin_state(admin_token.digest(), &config.usage);
         let (listening, certificate, admin) = {
             let _data = data.enter();
-            let (sockets, certificate) = listen::bind(&config)?;
-            let listening = sockets.addresses();
-            let front = front(&config, gateway, &metrics);
-            let (mut service, fds, admin) = sockets.into_service(front, certificate.as_ref());
-            let signal = signal.clone();
-            let fds = Arc::new(parking_lot::Mutex::new(fds));
-            data.spawn(async move { service.start_service(Some(fds), signal, 1).await });
-            (listening, certificate, admin)
+            serve_data(&config, gateway, signal.clone())?
         };
-        control.spawn(async move {
-            match tokio::net::TcpListener::from_std(admin) {
-                Ok(listener) => admin::serve(listener, admin::router(admin_state), signal).await,
-                Err(error) => tracing::error!(%error, "the admin listener does not start"),
-            }
-        });
+        control.spawn(serve_admin(admin, admin_state, signal));
         let app = Self {
             listening,
             admin_token,
@@ -213,6 +201,36 @@ impl App {
     /// The data plane's view of the resources.
     pub fn state(&self) -> &Arc<State> {
         &self.state
+    }
+}
+
+/// Where the data plane listens, its certificate, and the socket of the admin plane.
+type Served = (Listening, Option<Arc<listen::Certificate>>, std::net::TcpListener);
+
+/// Binds the listeners and accepts on those of the data plane. Needs its runtime around it.
+fn serve_data(
+    config: &ServerConfig,
+    gateway: Gateway,
+    signal: watch::Receiver<bool>,
+) -> Result<Served, StartError> {
+    let metrics = Arc::clone(&gateway.metrics);
+    let (sockets, certificate) = listen::bind(config)?;
+    let listening = sockets.addresses();
+    let front = front(config, gateway, &metrics);
+    let (mut service, fds, admin) = sockets.into_service(front, certificate.as_ref());
+    let fds = Arc::new(parking_lot::Mutex::new(fds));
+    tokio::spawn(async move { service.start_service(Some(fds), signal, 1).await });
+    Ok((listening, certificate, admin))
+}
+
+async fn serve_admin(
+    listener: std::net::TcpListener,
+    state: admin::AdminState,
+    signal: watch::Receiver<bool>,
+) {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => admin::serve(listener, admin::router(state), signal).await,
+        Err(error) => tracing::error!(%error, "the admin listener does not start"),
     }
 }
 

@@ -52,15 +52,14 @@ fn prepare(
     std::fs::create_dir_all(dir)?;
     let resources = dir.join("resources.toml");
     std::fs::write(&resources, RESOURCES.replace("${DEMO_KEY}", secret))?;
-    let mut config = ServerConfig::default();
-    config.resources = Some(resources);
+    let mut config = ServerConfig { resources: Some(resources), ..ServerConfig::default() };
     config.data.listen = vec![listen];
     config.admin.listen = admin;
     config.state.url = StateUrl::Sqlite(dir.join("state.db"));
     config.usage.url = UsageUrl::Sqlite(dir.join("usage.db"));
     config.usage.spool_dir = dir.join("spool");
     config.secrets.master_key_file = dir.join("master.key");
-    config.telemetry.log = "warn".to_owned();
+    "warn".clone_into(&mut config.telemetry.log);
     config.drain.delay = std::time::Duration::ZERO;
     Ok(config)
 }

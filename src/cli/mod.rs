@@ -110,11 +110,11 @@ fn check(config: Option<&Path>, resources: Option<PathBuf>) -> ExitCode {
     let document = resources.or(named);
     if let Some(path) = &document {
         match config::load_resources(path, &|name| std::env::var(name).ok()) {
-            Ok(checked) => {
-                for warning in &checked.warnings {
+            Ok(document) => {
+                for warning in &document.warnings {
                     eprintln!("warning: {warning}");
                 }
-                n_warnings = checked.warnings.len();
+                n_warnings = document.warnings.len();
             }
             Err(error) => {
                 eprintln!("{error}");
@@ -125,11 +125,13 @@ fn check(config: Option<&Path>, resources: Option<PathBuf>) -> ExitCode {
     if !is_right {
         return ExitCode::from(WRONG);
     }
-    let checked = [config, document.as_deref()];
-    let names: Vec<String> =
-        checked.into_iter().flatten().map(|path| path.display().to_string()).collect();
-    let names = if names.is_empty() { "the defaults".to_owned() } else { names.join(" and ") };
-    println!("{names}: ok, {n_warnings} warning(s)");
+    let files: Vec<String> = [config, document.as_deref()]
+        .into_iter()
+        .flatten()
+        .map(|path| path.display().to_string())
+        .collect();
+    let what = if files.is_empty() { "the defaults".to_owned() } else { files.join(" and ") };
+    println!("{what}: ok, {n_warnings} warning(s)");
     ExitCode::SUCCESS
 }
 

@@ -43,17 +43,18 @@ pub(super) fn start(config: ServerConfig) -> Result<App, StartError> {
     App::start(config, around)
 }
 
+/// On stdout, so that stderr is the log and nothing else.
 fn announce(app: &App) {
     let at = |addresses: &[std::net::SocketAddr]| {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    eprintln!("data plane:  {}", at(&app.listening.data));
+    println!("data plane:  {}", at(&app.listening.data));
     if !app.listening.tls.is_empty() {
-        eprintln!("with TLS:    {}", at(&app.listening.tls));
+        println!("with TLS:    {}", at(&app.listening.tls));
     }
-    eprintln!("admin plane: {}", app.listening.admin);
+    println!("admin plane: {}", app.listening.admin);
     if let AdminToken::Made(token) = &app.admin_token {
-        eprintln!(
+        println!(
             "admin token: {}  (shown once; set SLUICE_ADMIN_TOKEN to choose it)",
             token.expose()
         );
@@ -75,7 +76,7 @@ pub(super) fn until_signalled(app: App, path: Option<&Path>) -> ExitCode {
             eprintln!("cannot listen to signals");
             return ExitCode::from(FAILED);
         };
-        wait(app, path, (hangup, terminate, interrupt)).await
+        Box::pin(wait(app, path, (hangup, terminate, interrupt))).await
     })
 }
 

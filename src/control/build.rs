@@ -19,18 +19,20 @@ use crate::control::live::{ConnectionLive, DeploymentLive, Live, TargetLive, loc
 use crate::control::snapshot::{
     AdHoc, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot, Target,
 };
+use crate::dialect::Dialects;
 use crate::id::{
     ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId, WorkspaceId,
 };
 use crate::key::{self, KeyDigest};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
-use crate::price::catalogue;
 use crate::provider::{CredentialHeader, Provider};
 use crate::route::breaker::{Breaker, Rules};
 use crate::route::failure::{Cause, FailoverOn};
 use crate::telemetry::metrics::ProviderLabel;
 use crate::usage::record::{RowCaller, RowTarget};
+
+type Connections<'a> = HashMap<&'a str, Arc<Connection>>;
 
 /// What building needs from the rest of the process.
 pub trait Around {
@@ -138,12 +140,12 @@ impl Builder<'_> {
             .iter()
             .map(|connection| (connection.name.as_str(), self.connection(connection, path)))
             .collect();
-        let models = self.models(resources, environment, path, (&own, global));
+        let models = models(resources, environment, path, (&own, global));
         let deployments: HashMap<Box<str>, Arc<Deployment>> = environment
             .deployments
             .iter()
             .filter(|deployment| deployment.enabled)
-            .filter_map(|deployment| self.deployment(deployment, path, &models))
+            .map(|deployment| self.deployment(deployment, path, &models))
             .map(|deployment| (Box::from(&*deployment.name), deployment))
             .collect();
         let direct: HashMap<Box<str>, Arc<Deployment>> = models
@@ -189,16 +191,15 @@ impl Builder<'_> {
             .get(&id)
             .map_or_else(|| Arc::new(ConnectionLive::default()), Arc::clone);
         self.built.live.connections.insert(id, Arc::clone(&live));
-        let health = connection
-            .health_check
-            .as_ref()
-            .and_then(|check| self.around.health(check, &base_url, &upstream_name));
+        let health = live.health(connection.health_check.as_ref(), &base_url, |check| {
+            self.around.health(check, &base_url, &upstream_name)
+        });
         Arc::new(Connection {
             id,
             name: connection.name.as_str().into(),
             provider: connection.provider,
             provider_label: ProviderLabel::from(connection.provider),
-            dialects: if connection.enabled { connection.dialects } else { Default::default() },
+            dialects: if connection.enabled { connection.dialects } else { Dialects::NONE },
             auth: connection.auth,
             head: head_lines(connection, &base_url),
             base_url,
@@ -233,43 +234,12 @@ impl Builder<'_> {
         (base_url, name)
     }
 
-    /// The models of an environment: its own, and the global ones that are granted to it.
-    fn models(
-        &self,
-        resources: &Resources,
-        environment: &resources::Environment,
-        path: Path<'_>,
-        (own, global): (&HashMap<&str, Arc<Connection>>, &HashMap<&str, Arc<Connection>>),
-    ) -> HashMap<String, ModelParts> {
-        let connection = |name: &str| own.get(name).or_else(|| global.get(name)).map(Arc::clone);
-        let granted = environment
-            .model_grants
-            .iter()
-            .filter(|grant| grant.enabled)
-            .filter_map(|grant| resources.models.iter().find(|model| model.alias == grant.model))
-            .filter_map(|model| {
-                let connection = global.get(model.connection.as_str()).map(Arc::clone)?;
-                Some((model, Path { workspace: "", environment: "" }, connection))
-            });
-        let owned = environment
-            .models
-            .iter()
-            .filter_map(|model| Some((model, path, connection(&model.connection)?)));
-        granted
-            .chain(owned)
-            .filter(|(model, ..)| model.enabled)
-            .map(|(model, path, connection)| {
-                (model.alias.clone(), model_parts(model, path, connection))
-            })
-            .collect()
-    }
-
     fn deployment(
         &mut self,
         deployment: &resources::Deployment,
         path: Path<'_>,
         models: &HashMap<String, ModelParts>,
-    ) -> Option<Arc<Deployment>> {
+    ) -> Arc<Deployment> {
         let id = DeploymentId::of_path(&path.of("deployment", &deployment.name));
         let mut kind = None;
         let mut targets = Vec::with_capacity(deployment.targets.len());
@@ -279,7 +249,7 @@ impl Builder<'_> {
             kind.get_or_insert(model.kind);
             let id = [path.workspace, path.environment, &*deployment.name, &*target.name];
             targets.push(self.target(
-                TargetParts {
+                &TargetParts {
                     id: TargetId::of_path(&id),
                     name: &target.name,
                     weight: if target.enabled { target.weight } else { 0 },
@@ -290,7 +260,7 @@ impl Builder<'_> {
                 model,
             ));
         }
-        Some(Arc::new(Deployment {
+        Arc::new(Deployment {
             id: Some(id),
             name: deployment.name.as_str().into(),
             kind: kind.unwrap_or(ModelKind::Chat),
@@ -301,14 +271,14 @@ impl Builder<'_> {
             failover: deployment.failover.clone(),
             on_disconnect: deployment.on_disconnect,
             heartbeat: deployment.heartbeat,
-        }))
+        })
     }
 
     /// A model called by its alias: a deployment of one target with the defaults.
     fn direct(&mut self, model: &ModelParts, path: Path<'_>) -> Arc<Deployment> {
         let id = TargetId::of_path(&path.of("model", &model.alias));
         let target = self.target(
-            TargetParts {
+            &TargetParts {
                 id,
                 name: &model.alias,
                 weight: 1,
@@ -333,7 +303,7 @@ impl Builder<'_> {
         })
     }
 
-    fn target(&mut self, parts: TargetParts<'_>, model: &ModelParts) -> Arc<Target> {
+    fn target(&mut self, parts: &TargetParts<'_>, model: &ModelParts) -> Arc<Target> {
         let live = self.target_live(parts.id, rules(parts.breaker));
         Arc::new(Target {
             id: parts.id,
@@ -375,6 +345,7 @@ impl Builder<'_> {
         let id = TargetId::of_path(&path.of("ad_hoc", &connection.name));
         let rules = rules(BreakerConfig::default());
         AdHoc {
+            target: id,
             target_live: self.target_live(id, rules),
             deployment_live: self.deployment_live(id.0, vec![1]),
             connection,
@@ -414,6 +385,36 @@ impl Builder<'_> {
     }
 }
 
+/// The models of an environment: its own, and the global ones that are granted to it.
+fn models(
+    resources: &Resources,
+    environment: &resources::Environment,
+    path: Path<'_>,
+    (own, global): (&Connections<'_>, &Connections<'_>),
+) -> HashMap<String, ModelParts> {
+    let connection = |name: &str| own.get(name).or_else(|| global.get(name)).map(Arc::clone);
+    let granted = environment
+        .model_grants
+        .iter()
+        .filter(|grant| grant.enabled)
+        .filter_map(|grant| resources.models.iter().find(|model| model.alias == grant.model))
+        .filter_map(|model| {
+            let connection = global.get(model.connection.as_str()).map(Arc::clone)?;
+            Some((model, Path { workspace: "", environment: "" }, connection))
+        });
+    let owned = environment
+        .models
+        .iter()
+        .filter_map(|model| Some((model, path, connection(&model.connection)?)));
+    granted
+        .chain(owned)
+        .filter(|(model, ..)| model.enabled)
+        .map(|(model, path, connection)| {
+            (model.alias.clone(), model_parts(model, path, connection))
+        })
+        .collect()
+}
+
 fn weights(targets: &[Arc<Target>]) -> Vec<u32> {
     targets.iter().map(|target| target.weight).collect()
 }
@@ -445,10 +446,7 @@ fn model_parts(
     connection: Arc<Connection>,
 ) -> ModelParts {
     let own = model.price.map(|price| Priced { price, version: Arc::from("user") });
-    let from_catalogue = || {
-        let entry = catalogue::lookup(connection.provider.name(), &model.upstream_model)?;
-        Some(Priced { price: entry.price, version: Arc::from(catalogue::version()) })
-    };
+    let from_catalogue = || Priced::of_catalogue(connection.provider, &model.upstream_model);
     ModelParts {
         id: ModelId::of_path(&path.of("model", &model.alias)),
         alias: model.alias.as_str().into(),

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Millis;
+use crate::config::resources::{BaseUrl, HealthCheck};
 use crate::id::{ConnectionId, TargetId};
+use crate::net::health::Health;
 use crate::route::breaker::Breaker;
 use crate::route::ewma::PeakEwma;
 use crate::route::retry_budget::RetryBudget;
@@ -34,6 +36,15 @@ pub struct ConnectionLive {
     /// Its credential was refused: not used before this time, in [`Millis`].
     benched_until: AtomicU64,
     pub benched_total: AtomicU64,
+    checked: Mutex<Option<Checked>>,
+}
+
+/// Active checks that run, and what they were started for.
+#[derive(Debug)]
+struct Checked {
+    check: HealthCheck,
+    base_url: BaseUrl,
+    health: Arc<Health>,
 }
 
 /// Everything live of one snapshot, to be taken over by the next.
@@ -93,6 +104,24 @@ impl Drop for InFlight {
 // === impl ConnectionLive ===
 
 impl ConnectionLive {
+    /// The running checks, if they are still the wanted ones; else those that `start` starts.
+    pub fn health(
+        &self,
+        check: Option<&HealthCheck>,
+        base_url: &BaseUrl,
+        start: impl FnOnce(&HealthCheck) -> Option<Health>,
+    ) -> Option<Arc<Health>> {
+        let mut checked = lock(&self.checked);
+        let is_same = |old: &Checked| Some(&old.check) == check && old.base_url == *base_url;
+        if !checked.as_ref().is_some_and(is_same) {
+            *checked = check.and_then(|check| {
+                let health = Arc::new(start(check)?);
+                Some(Checked { check: check.clone(), base_url: base_url.clone(), health })
+            });
+        }
+        checked.as_ref().map(|checked| Arc::clone(&checked.health))
+    }
+
     pub fn bench(&self, until: Millis) {
         self.benched_until.fetch_max(until.0, Ordering::Relaxed);
         self.benched_total.fetch_add(1, Ordering::Relaxed);

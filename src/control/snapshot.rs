@@ -11,14 +11,15 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::config::resources::{
-    Allowed, Auth, BaseUrl, Failover, ModelKind, OnDisconnect, Scopes, Strategy, Timeouts,
+    Allowed, Auth, BaseUrl, DEFAULT_HEARTBEAT, Failover, ModelKind, OnDisconnect, Scopes, Strategy,
+    Timeouts,
 };
 use crate::control::live::{ConnectionLive, DeploymentLive, TargetLive};
 use crate::dialect::{Dialects, Endpoint};
-use crate::id::{ConnectionId, DeploymentId, EnvironmentId, TargetId, VirtualKeyId};
+use crate::id::{ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
-use crate::price::Price;
+use crate::price::{Price, catalogue};
 use crate::provider::Provider;
 use crate::route::failure::FailoverOn;
 use crate::telemetry::metrics::ProviderLabel;
@@ -50,6 +51,7 @@ pub struct Environment {
 /// What a call of `connection/upstream-model` is made of.
 #[derive(Debug)]
 pub struct AdHoc {
+    pub target: TargetId,
     pub connection: Arc<Connection>,
     pub deployment_live: Arc<DeploymentLive>,
     pub target_live: Arc<TargetLive>,
@@ -108,7 +110,7 @@ pub struct Connection {
     /// The lines of the head that are the same for every request: host and credential.
     pub head: HeadLines,
     pub upstream_name: Arc<Name>,
-    pub health: Option<Health>,
+    pub health: Option<Arc<Health>>,
     pub live: Arc<ConnectionLive>,
     /// One peer per address, made when the address is first used.
     pub peers: ArcSwap<Vec<(SocketAddr, crate::net::peer::UpstreamPeer)>>,
@@ -135,6 +137,55 @@ pub struct KeyRecord {
 impl std::fmt::Debug for HeadLines {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str("[REDACTED]")
+    }
+}
+
+impl AdHoc {
+    /// The deployment of one target, with the defaults, that `name` means: `upstream_model` at this
+    /// connection, priced by the catalogue.
+    pub fn deployment(&self, name: &str, upstream_model: &str) -> Arc<Deployment> {
+        let (name, upstream_model): (Arc<str>, Arc<str>) = (name.into(), upstream_model.into());
+        let connection = &self.connection;
+        let target = Target {
+            id: self.target,
+            name: Arc::clone(&name),
+            weight: 1,
+            tier: 0,
+            timeouts: Timeouts::default(),
+            upstream_model: Arc::clone(&upstream_model),
+            price: Priced::of_catalogue(connection.provider, &upstream_model),
+            connection: Arc::clone(connection),
+            live: Arc::clone(&self.target_live),
+            row: Arc::new(RowTarget {
+                target: self.target,
+                model: ModelId::of_path(&[&connection.id.to_string(), &upstream_model]),
+                model_alias: Arc::clone(&name),
+                upstream_model,
+                connection: connection.id,
+                connection_name: Arc::clone(&connection.name),
+                provider: connection.provider.name(),
+            }),
+        };
+        Arc::new(Deployment {
+            id: None,
+            name,
+            kind: ModelKind::Chat,
+            strategy: Strategy::WeightedRoundRobin,
+            targets: vec![Arc::new(target)],
+            failover: Failover::default(),
+            failover_on: FailoverOn::default(),
+            on_disconnect: OnDisconnect::Cancel,
+            heartbeat: Some(DEFAULT_HEARTBEAT),
+            live: Arc::clone(&self.deployment_live),
+        })
+    }
+}
+
+impl Priced {
+    /// The catalogue's price of a provider's model, if it has one.
+    pub fn of_catalogue(provider: Provider, upstream_model: &str) -> Option<Self> {
+        let entry = catalogue::lookup(provider.name(), upstream_model)?;
+        Some(Self { price: entry.price, version: Arc::from(catalogue::version()) })
     }
 }
 

@@ -73,6 +73,7 @@ pub struct Dialects(u16);
 impl Dialects {
     pub const NONE: Self = Self(0);
 
+    #[must_use]
     pub const fn with(self, dialect: Dialect) -> Self {
         Self(self.0 | (1 << dialect as u16))
     }
@@ -81,6 +82,7 @@ impl Dialects {
         self.0 & (1 << dialect as u16) != 0
     }
 
+    #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

@@ -1,7 +1,7 @@
 //! Request bodies without a document tree: what the gateway needs is found in one walk, and what
 //! it changes is spliced into the bytes that came.
 
-mod cursor;
+pub(crate) mod cursor;
 mod multipart;
 mod scan;
 mod splice;

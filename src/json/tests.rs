@@ -1,4 +1,5 @@
 //! Tests of the scan, the splice and the form.
+#![expect(clippy::string_slice, reason = "a test may panic")]
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -66,6 +67,7 @@ fn a_nested_model_is_not_the_model() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn every_refusal_as_the_client_sees_it() {
     let deep = format!(r#"{{"a":{}"#, "[".repeat(128));
     let mut table = String::new();
@@ -236,6 +238,7 @@ fn include_usage_is_put_where_it_belongs() {
 }
 
 #[test]
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the lifetimes need it")]
 fn sluice_is_cut_out_with_its_comma() {
     for (body, expected) in [
         (r#"{"sluice":{}}"#, "{}"),

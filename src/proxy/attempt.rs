@@ -35,6 +35,10 @@ const WHOLE_BYTES_MAX: usize = 256 * 1024;
 const HELD_FRAMES_MAX: u64 = 64;
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
+/// That a pooled connection had been closed before the request reached it shows within a round trip.
+/// What breaks later may have been executed, and is not sent to the same provider again unasked.
+const STALE_MAX: Duration = Duration::from_millis(300);
+
 /// One attempt, about to be made.
 pub struct Try<'a> {
     pub gateway: &'a Gateway,
@@ -49,7 +53,7 @@ pub struct Try<'a> {
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
-    pub body: Body,
+    pub body: Box<Body>,
     pub target: Arc<Target>,
     pub turn: Turn,
     pub row: AttemptRow,
@@ -104,10 +108,7 @@ impl Try<'_> {
     /// The row of an attempt that has not begun.
     pub fn row(&self) -> AttemptRow {
         AttemptRow {
-            target: self.target.id,
-            connection: self.target.connection.id,
-            connection_name: Arc::clone(&self.target.connection.name),
-            model: Arc::clone(&self.target.row.model_alias),
+            target: Arc::clone(&self.target.row),
             status: None,
             error_class: None,
             is_maybe_billed: false,
@@ -129,7 +130,7 @@ impl Try<'_> {
     }
 
     /// Sends the request and reads until it is clear that the answer counts.
-    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Body), NoAnswer> {
+    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
         let outgoing = self.request.call.outgoing(&self.target.upstream_model);
         let sent = self.send(&outgoing.body, &mut row.is_maybe_billed).await?;
         row.headers_us = Some(self.elapsed_us());
@@ -139,9 +140,11 @@ impl Try<'_> {
             .ok_or(Failure::MalformedHead)?;
         row.status = Some(status);
         if !(200..300).contains(&status) {
-            return self.refused(status, headers, sent).await;
+            // Rare and large: on the heap.
+            return Box::pin(self.refused(status, headers, sent)).await;
         }
-        let mut body = Body::new(self.request, &headers, sent, outgoing.has_usage_chunk)?;
+        let body = Body::new(self.request, &headers, sent, outgoing.has_usage_chunk)?;
+        let mut body = Box::new(body);
         if body.is_events() {
             self.hold_events(&mut body).await?;
         } else if body.is_json() {
@@ -168,8 +171,11 @@ impl Try<'_> {
             })?;
             let is_reused = link.is_reused;
             *has_left = true;
+            let began = Instant::now();
             match self.exchange(link, head.clone(), body).await {
-                Err((_, IsStale(true))) if is_reused => is_new_wanted = true,
+                Err((_, IsStale(true))) if is_reused && began.elapsed() < STALE_MAX => {
+                    is_new_wanted = true;
+                }
                 Err((failure, _)) => return Err(failure),
                 Ok(sent) => return Ok(sent),
             }
@@ -225,18 +231,21 @@ impl Try<'_> {
         status: u16,
         headers: HeaderMap,
         mut sent: Sent,
-    ) -> Result<(u16, HeaderMap, Body), NoAnswer> {
+    ) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
         let retry_after = self.retry_after(&headers);
         let failure = Failure::Status { status, retry_after };
         let verdict = self.judge(&failure);
         if !verdict.fails_over && verdict.answer == failure::Answer::Upstreams {
             let body = Body::opaque(self.request, &headers, sent)?;
-            return Ok((status, headers, body));
+            return Ok((status, headers, Box::new(body)));
         }
-        let is_showable = (400..600).contains(&status);
+        // What will not be shown is not waited for.
+        if !(400..600).contains(&status) {
+            return Err(failure.into());
+        }
         let read = timeout(LAST_ANSWER_TIME_MAX, read_short(&mut sent));
         let answer = match read.await {
-            Ok(Some(body)) if is_showable => {
+            Ok(Some(body)) => {
                 sent.release(&self.gateway.connector).await;
                 Some(LastAnswer { status, headers, body })
             }

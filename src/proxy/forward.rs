@@ -332,6 +332,7 @@ pub const fn result_of(failure: &Failure) -> AttemptResult {
         Failure::FirstTokenTimeout => AttemptResult::FirstTokenTimeout,
         Failure::IdleTimeout => AttemptResult::IdleTimeout,
         Failure::TotalTimeout => AttemptResult::TotalTimeout,
+        Failure::Shutdown => AttemptResult::Shutdown,
         Failure::EarlyError { .. } => AttemptResult::EarlyError,
         Failure::Status { status, .. } => match status {
             401..=403 => AttemptResult::Auth,

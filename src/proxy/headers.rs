@@ -74,7 +74,7 @@ pub fn forward(headers: &HeaderMap, out: &mut BytesMut) {
     }
     out.put_slice(AGENT.as_bytes());
     out.put_slice(b"\r\n");
-    if let Some(parent) = headers.get("traceparent").and_then(|parent| continued(parent)) {
+    if let Some(parent) = headers.get("traceparent").and_then(continued) {
         line("traceparent", parent.as_bytes(), out);
     }
 }

@@ -10,7 +10,7 @@ use crate::control::snapshot::{Deployment, KeyRecord, Target};
 use crate::dialect::Endpoint;
 use crate::price;
 use crate::telemetry::metrics::Metrics;
-use crate::usage::record::{AttemptRow, Outcome, Tokens, UsageRow, UsageSource};
+use crate::usage::record::{AttemptRow, Outcome, Timings, Tokens, UsageRow, UsageSource};
 use crate::usage::store::UsageSink;
 
 /// Writes one row when it is finished, or when it is dropped: a panic unwinds through here.
@@ -71,7 +71,7 @@ impl Recorder {
             tokens: Tokens::default(),
             cost_nanousd: None,
             price_version: None,
-            timings: Default::default(),
+            timings: Timings::default(),
             request_bytes: 0,
             response_bytes: 0,
             source_ip: arrival.source_ip,

@@ -126,7 +126,7 @@ pub fn answer_head(
     origin: &Origin<'_>,
     (length, version): (Length, Version),
 ) -> Result<ResponseHeader, BError> {
-    let mut head = ResponseHeader::build(status, Some(upstream.len() + 8))?;
+    let mut head = ResponseHeader::build_no_case(status, Some(upstream.len() + 8))?;
     let connection = upstream.get(header::CONNECTION);
     for (name, value) in upstream {
         if headers::is_passed_back(name) && !headers::is_nominated(connection, name) {
@@ -135,6 +135,8 @@ pub fn answer_head(
     }
     match length {
         Length::Known(bytes) => head.set_content_length(bytes)?,
+        // There is no body to frame.
+        Length::Unknown if status == 204 => {}
         Length::Unknown if version == Version::HTTP_11 => {
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         }

@@ -14,6 +14,9 @@ use crate::proxy::call::Call;
 use crate::rejection::{BadRequest, Rejection, UpstreamStatus};
 use crate::route::plan::{self, Choice, NoTarget, Plan, TargetView};
 
+/// Bytes of an upstream model's name that a caller makes up; it comes back in headers and rows.
+const AD_HOC_NAME_BYTES_MAX: usize = 128;
+
 /// What a call goes to.
 #[derive(Debug)]
 pub struct Selected {
@@ -27,7 +30,7 @@ impl Selected {
     /// The timeouts of the target that is tried first.
     pub fn total_timeout(&self) -> Duration {
         let first = self.plan.iter().next().and_then(|index| self.deployment.targets.get(index));
-        first.map_or(Duration::from_secs(600), |target| target.timeouts.total)
+        first.map_or(Duration::from_mins(10), |target| target.timeouts.total)
     }
 }
 
@@ -40,7 +43,20 @@ pub fn resolve(
     environment
         .resolve(&call.model, &key.scopes)
         .map(Arc::clone)
+        .or_else(|| ad_hoc(&call.model, key, environment))
         .ok_or_else(|| Rejection::ModelNotFound { model: call.model.to_string() })
+}
+
+/// What `connection/upstream-model` means: a deployment of one target that is made on the fly.
+fn ad_hoc(model: &str, key: &KeyRecord, environment: &Environment) -> Option<Arc<Deployment>> {
+    let (connection, upstream_model) = model.split_once('/').filter(|_| key.scopes.ad_hoc)?;
+    let found = environment.ad_hoc.get(connection)?;
+    // What has a name of its own is called by it, by those who may.
+    let is_taken =
+        environment.deployments.contains_key(model) || environment.models.contains_key(model);
+    let is_name = (1..=AD_HOC_NAME_BYTES_MAX).contains(&upstream_model.len())
+        && upstream_model.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_name && !is_taken).then(|| found.deployment(model, upstream_model))
 }
 
 /// The targets of `deployment` that can take `call` now, in the order in which to try them.
@@ -55,16 +71,15 @@ pub fn select(
     if !deployment.targets.iter().any(|target| 0 < target.weight && speaks(target)) {
         return Err(no_speaker(&deployment, call));
     }
-    let plan = match &call.options.target {
-        Some(name) => pinned(&deployment, name, key, speaks)?,
-        None => {
-            let view = |index| {
-                let target: &Arc<Target> = deployment.targets.get(index)?;
-                speaks(target).then(|| view(target, now))
-            };
-            planned(&deployment, call, view)
-                .map_err(|no_target| none_available(&deployment, &no_target, now))?
-        }
+    let plan = if let Some(name) = &call.options.target {
+        pinned(&deployment, name, key, speaks)?
+    } else {
+        let view = |index| {
+            let target: &Arc<Target> = deployment.targets.get(index)?;
+            speaks(target).then(|| view(target, now))
+        };
+        planned(&deployment, call, view)
+            .map_err(|no_target| none_available(&deployment, &no_target, now))?
     };
     Ok(Selected { environment: key.environment, deployment, plan })
 }

@@ -3,8 +3,8 @@
 //! This is the only place that answers a rejection and that ends a row.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -72,6 +72,8 @@ pub struct Flow {
     in_flight: AtomicUsize,
     is_draining: AtomicBool,
     emptied: Notify,
+    cut_at: OnceLock<Instant>,
+    n_cut: AtomicUsize,
 }
 
 /// One request in flight, until it is dropped.
@@ -132,8 +134,24 @@ impl Flow {
         }
     }
 
-    pub fn start_draining(&self) {
+    /// Requests that run until `cut_at` end there.
+    pub fn start_draining(&self, cut_at: Instant) {
+        self.cut_at.get_or_init(|| cut_at);
         self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// When the process cuts what still runs.
+    pub fn cut_at(&self) -> Option<Instant> {
+        self.cut_at.get().copied()
+    }
+
+    /// Counts an answer that ends for this reason.
+    pub fn count_cut(&self) {
+        self.n_cut.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn n_cut(&self) -> usize {
+        self.n_cut.load(Ordering::Relaxed)
     }
 
     pub fn is_draining(&self) -> bool {
@@ -175,7 +193,7 @@ impl Gateway {
         match stop {
             Stop::Rejected(rejection) => self.reject(client, ctx, &rejection).await,
             Stop::Gone(error) => {
-                self.record_gone(ctx);
+                Self::record_gone(ctx);
                 Err(error)
             }
         }
@@ -196,7 +214,7 @@ impl Gateway {
             return Err(Rejection::Overloaded { retry_after: Duration::from_secs(1) }.into());
         }
         match route {
-            Route::Healthz => self.healthz(client).await,
+            Route::Healthz => Self::healthz(client).await,
             Route::Readyz => self.readyz(client).await,
             Route::Models => {
                 let known = self.admit(client, ctx, (Endpoint::Models, None))?;
@@ -284,10 +302,13 @@ impl Gateway {
             Ok(answer) => {
                 let source =
                     Source { selected: &selected, call: &call, deadline: request.deadline };
-                let is_whole = self.relay(client, ctx, *answer, &source).await;
+                let is_whole = self.relay(client, ctx, answer, &source).await;
                 Ok(if is_whole { Served::Answered } else { Served::Cut })
             }
-            Err(exhausted) => self.give_up(client, ctx, &selected, *exhausted).await,
+            Err(exhausted) => {
+                // Rare and large: on the heap.
+                Box::pin(self.give_up(client, ctx, &selected, *exhausted)).await
+            }
         }
     }
 
@@ -307,7 +328,7 @@ impl Gateway {
                 error_class: Some(class),
             };
             let request = (ctx.envelope, ctx.request_id);
-            self.end(ctx, ending);
+            Self::end(ctx, ending);
             let written = respond::reject(client, &rejection, request, 0).await;
             return written.map(|_| Served::Answered).map_err(Stop::Gone);
         };
@@ -324,7 +345,7 @@ impl Gateway {
             attempts: recorder(ctx).n_attempts(),
         };
         recorder(ctx).note(|row| row.response_bytes = last.body.len() as u64);
-        self.end(ctx, ending);
+        Self::end(ctx, ending);
         let written = respond::last_answer(client, last, &origin, retry_after).await;
         written.map(|()| Served::Answered).map_err(Stop::Gone)
     }
@@ -349,7 +370,7 @@ impl Gateway {
             Some(_) => self.limits.body.bytes_max.saturating_mul(2),
             None => respond::DISCARD_BYTES_MAX,
         };
-        self.end(
+        Self::end(
             ctx,
             Ending {
                 outcome: outcome_of(rejection),
@@ -362,8 +383,8 @@ impl Gateway {
         Ok(Served::Answered)
     }
 
-    fn record_gone(&self, ctx: &mut RequestCtx) {
-        self.end(
+    fn record_gone(ctx: &mut RequestCtx) {
+        Self::end(
             ctx,
             Ending {
                 outcome: Outcome::ClientClosed,
@@ -374,13 +395,13 @@ impl Gateway {
     }
 
     /// Writes the row, if there is one that is not written yet.
-    pub(super) fn end(&self, ctx: &mut RequestCtx, ending: Ending) {
+    pub(super) fn end(ctx: &mut RequestCtx, ending: Ending) {
         if let Some(recorder) = ctx.recorder.take() {
             recorder.finish(ending);
         }
     }
 
-    async fn healthz(&self, client: &mut ServerSession) -> Result<Served, Stop> {
+    async fn healthz(client: &mut ServerSession) -> Result<Served, Stop> {
         respond::json(client, 200, &json!({"status": "ok"}), None).await.map_err(Stop::Gone)?;
         Ok(Served::Answered)
     }
@@ -407,7 +428,7 @@ impl Gateway {
                 .ok_or_else(|| Rejection::ModelNotFound { model: id.to_owned() })?,
         };
         let request = Some((ctx.envelope, ctx.request_id));
-        self.end(ctx, Ending { outcome: Outcome::Success, status: 200, error_class: None });
+        Self::end(ctx, Ending { outcome: Outcome::Success, status: 200, error_class: None });
         respond::json(client, 200, &page, request).await.map_err(Stop::Gone)?;
         Ok(Served::Answered)
     }
@@ -427,7 +448,7 @@ impl Gateway {
         self.metrics.panics.inc();
         tracing::error!(request_id = %ctx.request_id, "a request panicked");
         let has_begun = client.response_written().is_some();
-        self.end(
+        Self::end(
             ctx,
             Ending {
                 outcome: Outcome::GatewayError,
@@ -454,10 +475,10 @@ fn recorder(ctx: &mut RequestCtx) -> &mut Recorder {
 fn note_call(recorder: &mut Recorder, call: &Call, known: &Known) {
     let metadata = call.options.metadata_over(&known.key.metadata_defaults);
     recorder.note(|row| {
-        row.requested_model = call.model.clone();
+        row.requested_model.clone_from(&call.model);
         row.is_stream = call.is_stream;
-        row.end_user = call.end_user.clone();
-        row.correlation_id = call.options.correlation_id.clone();
+        row.end_user.clone_from(&call.end_user);
+        row.correlation_id.clone_from(&call.options.correlation_id);
         row.metadata = metadata;
     });
 }
@@ -541,6 +562,7 @@ const fn outcome_of(rejection: &Rejection) -> Outcome {
 }
 
 /// The error that makes Pingora drop a connection without ending the body.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 fn cut() -> BError {
     Error::explain(ErrorType::InternalError, "the answer was cut")
 }
@@ -597,7 +619,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<(), BError> {
-        self.stored_request(session, upstream, ctx)
+        Self::stored_request(session, upstream, ctx)
     }
 
     async fn response_filter(
@@ -628,7 +650,7 @@ impl ProxyHttp for Gateway {
     where
         Self::CTX: Send + Sync,
     {
-        self.stored_logged(session, error, ctx);
+        Self::stored_logged(session, error, ctx);
     }
 
     /// Failures are counted and logged where they are handled, without query strings.
@@ -638,5 +660,24 @@ impl ProxyHttp for Gateway {
 
     fn request_summary(&self, _session: &Session, ctx: &RequestCtx) -> String {
         format!("request {}", ctx.request_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that `make` makes, which is never made here.
+    fn future_size<'a, F: Future>(
+        _make: impl FnOnce(&'a Gateway, &'a mut ServerSession, &'a mut RequestCtx) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn request_in_flight_stays_below_four_kibibytes() {
+        let path = future_size(|gateway, client, ctx| gateway.serve(client, ctx));
+        let context = size_of::<RequestCtx>();
+        assert!(path + context < 4096, "{path} bytes of future, {context} of context");
     }
 }

@@ -82,6 +82,7 @@ impl StoredResponses {
     }
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 fn lost() -> BError {
     Error::explain(ErrorType::InternalError, "the target of the request is not known")
 }
@@ -112,7 +113,6 @@ impl Gateway {
 
     /// The head that leaves, built from nothing.
     pub(super) fn stored_request(
-        &self,
         session: &Session,
         upstream: &mut RequestHeader,
         ctx: &RequestCtx,
@@ -202,12 +202,7 @@ impl Gateway {
     }
 
     /// Writes the row of a header-routed request. All others have written theirs.
-    pub(super) fn stored_logged(
-        &self,
-        session: &Session,
-        error: Option<&Error>,
-        ctx: &mut RequestCtx,
-    ) {
+    pub(super) fn stored_logged(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
         let Some(stored) = &ctx.stored else { return };
         let row = Arc::clone(&stored.target.row);
         let is_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
@@ -226,7 +221,7 @@ impl Gateway {
             (None, 400..) => (Outcome::ClientError, Some("client_error")),
             (None, _) => (Outcome::Success, None),
         };
-        self.end(ctx, Ending { outcome, status, error_class });
+        Self::end(ctx, Ending { outcome, status, error_class });
     }
 }
 

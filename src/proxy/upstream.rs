@@ -62,15 +62,13 @@ pub async fn connect(
     for address in addresses.into_iter().take(ADDRESSES_MAX) {
         let left = deadline.saturating_duration_since(Instant::now());
         let peer = peer(connection, address);
-        let opened = async {
-            if is_new_wanted {
-                connector.new_stream(&peer).await.map(|stream| (stream, false))
-            } else {
-                connector.get_stream(&peer).await
-            }
-        };
+        if !is_new_wanted && let Some(stream) = connector.reused_stream(&peer).await {
+            return Ok(Link { stream, peer, is_reused: true });
+        }
+        // Rare and large: on the heap, so that requests on pooled connections do not carry it.
+        let opened = Box::pin(connector.new_stream(&peer));
         match timeout(left, opened).await {
-            Ok(Ok((stream, is_reused))) => return Ok(Link { stream, peer, is_reused }),
+            Ok(Ok(stream)) => return Ok(Link { stream, peer, is_reused: false }),
             Ok(Err(error)) => {
                 tracing::debug!(connection = &*connection.name, %error, "cannot connect");
                 failure = connect_failure(&error);

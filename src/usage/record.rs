@@ -85,10 +85,7 @@ impl UsageSource {
 /// One try of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptRow {
-    pub target: TargetId,
-    pub connection: ConnectionId,
-    pub connection_name: Arc<str>,
-    pub model: Arc<str>,
+    pub target: Arc<RowTarget>,
     /// The upstream's status, when there was one.
     pub status: Option<u16>,
     /// `None` for an attempt that counted.

@@ -237,7 +237,7 @@ async fn chunks_without_end_are_refused_at_the_limit() {
         gateway.expect_rows(1);
         let mut client = gateway.client().await;
         client.write(head.as_bytes()).await;
-        let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+        let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
         let mut sent = 0;
         // Never ends by itself: somebody has to say no.
         while sent < 64 * MIB && client.try_write(&chunk).await.is_ok() {
@@ -270,7 +270,7 @@ async fn chunked_body_over_the_limit_is_answered() {
         );
         gateway.expect_rows(1);
         let mut client = gateway.client().await;
-        let body = [b"10001\r\n".as_slice(), &[b' '; 0x10001], b"\r\n0\r\n\r\n"].concat();
+        let body = [b"10001\r\n".as_slice(), &vec![b' '; 0x10001], b"\r\n0\r\n\r\n"].concat();
         client.write(head.as_bytes()).await;
         client.write(&body).await;
         assert_error(&client.answer().await, path, (413, "request_too_large"), "chunked");

@@ -202,7 +202,7 @@ impl Client {
     async fn read_more(&mut self) -> bool {
         // Not into an array: it would lie in every future around this one.
         self.buffer.reserve(64 * 1024);
-        matches!(within(self.stream.read_buf(&mut self.buffer)).await, Ok(1..))
+        within(self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|n| 0 < n)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use loadtest::mock::{Behaviour, Mock};
 use serde_json::Value;
 use sluice::app::{App, Surroundings};
+use sluice::clock::Clock;
 use sluice::config::server::{IpNetwork, ServerConfig, UsageUrl};
 use sluice::key;
 use sluice::secret::Secret;
@@ -20,7 +21,7 @@ pub(crate) const ADMIN_TOKEN: &str = "at_0123456789abcdefghijklmnopqrstuvwxyzABC
 
 /// A running gateway. End each test with [`TestGateway::stop`], which settles the account.
 pub(crate) struct TestGateway {
-    app: Option<App>,
+    app: Option<Box<App>>,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) dir: TempDir,
@@ -37,6 +38,7 @@ pub(crate) struct Builder {
     config: ServerConfig,
     dir: TempDir,
     env: Vec<(String, String)>,
+    clock: Clock,
 }
 
 /// One target of a deployment, as [`deployment`] writes it.
@@ -119,7 +121,8 @@ impl Builder {
         config.resources = Some(dir.path().join("resources.toml"));
         let key = key::generate().expose().to_owned();
         let env = vec![("KEY".to_owned(), key.clone())];
-        Self { resources: resources.to_owned(), key, config, dir, env }
+        let clock = Clock::default();
+        Self { resources: resources.to_owned(), key, config, dir, env, clock }
     }
 
     /// Changes the configuration of the process.
@@ -134,14 +137,21 @@ impl Builder {
         self
     }
 
+    /// The wall clock of the gateway; a clone of it can be set later.
+    pub(crate) fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
     pub(crate) async fn start(self) -> TestGateway {
-        let Self { resources, key, config, dir, env } = self;
+        let Self { resources, key, config, dir, env, clock } = self;
         std::fs::write(dir.path().join("resources.toml"), resources).unwrap();
         let around = Surroundings {
             admin_token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             env: Some(Arc::new(move |name| {
                 env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
             })),
+            clock,
             ..Surroundings::default()
         };
         // The gateway has runtimes of its own and starts like a process does.
@@ -150,7 +160,7 @@ impl Builder {
         TestGateway {
             address: app.listening.data[0],
             admin: app.listening.admin,
-            app: Some(app),
+            app: Some(Box::new(app)),
             dir,
             key,
             expected: AtomicU64::new(0),
@@ -261,7 +271,7 @@ impl TestGateway {
     pub(crate) async fn stop(self) {
         let panics = self.metric("sluice_panics_total");
         assert_eq!(panics, 0.0, "a request panicked");
-        self.stop_after_panics().await;
+        Box::pin(self.stop_after_panics()).await;
     }
 
     pub(crate) async fn stop_after_panics(mut self) {
@@ -272,7 +282,7 @@ impl TestGateway {
         let [accepted, inserted, dropped, lost] = self.app().usage().totals().rows();
         assert_eq!((accepted, dropped, lost), (inserted, 0, 0));
         let app = self.app.take().unwrap();
-        let drained = within(app.stop()).await;
+        let drained = within(Box::pin(app.stop())).await;
         assert_eq!(drained.cut, 0);
     }
 }

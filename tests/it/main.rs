@@ -3,19 +3,38 @@
 //! The harness checks after every test that there is exactly one usage row for each request, and that
 //! nothing is left in flight.
 #![expect(
+    clippy::float_cmp,
     clippy::indexing_slicing,
+    clippy::large_futures,
     clippy::panic,
     clippy::string_slice,
     clippy::unwrap_used,
-    clippy::missing_panics_doc,
-    reason = "a test may panic"
+    reason = "a test may panic, has few futures, and compares counters"
 )]
 
 mod client;
 mod harness;
 
+mod answers;
 mod bad_input;
 mod basics;
+mod binary;
 mod client_faults;
+mod command_line;
+mod documents;
+mod fidelity;
 mod framing;
+mod keys;
 mod leaks;
+mod models;
+mod options;
+mod reload;
+mod routes;
+mod routing;
+mod sdk;
+mod signals;
+mod stored;
+mod tls;
+mod upstream;
+mod usage_rows;
+mod wire;

@@ -341,10 +341,12 @@ fn label(error: &HeadError) -> Malformed {
 /// Reads a little of what the client still sends: a close with unread bytes would reset the
 /// connection, and the answer could be lost.
 async fn discard(stream: &mut Stream) -> io::Result<()> {
-    let mut buffer = [0; 4096];
+    // On the heap: this future is part of every connection's.
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut left = DISCARD_BYTES_MAX;
     while 0 < left {
-        let n = stream.read(&mut buffer).await?;
+        buffer.clear();
+        let n = stream.read_buf(&mut buffer).await?;
         if n == 0 {
             break;
         }
@@ -356,5 +358,5 @@ async fn discard(stream: &mut Stream) -> io::Result<()> {
 /// The address of the client.
 fn peer_ip(stream: &Stream) -> Option<IpAddr> {
     let digest = stream.get_socket_digest()?;
-    digest.peer_addr()?.as_inet().map(|address| address.ip())
+    digest.peer_addr()?.as_inet().map(std::net::SocketAddr::ip)
 }

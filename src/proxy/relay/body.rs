@@ -5,9 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
-use pingora_core::connectors::TransportConnector;
 use pingora_error::BError;
-use std::sync::Arc;
 
 use crate::dialect::Dialect;
 use crate::proxy::attempt::is_json;
@@ -22,14 +20,9 @@ use crate::usage::tap::{End, Observed, Opening, Tap, TapMode};
 /// the like, and not worth its weight in memory.
 const TAIL_BYTES_MAX: usize = 64 * 1024;
 
-/// The content encodings that a client takes.
+/// The content encodings that a client takes, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Accepted {
-    is_any: bool,
-    gzip: bool,
-    deflate: bool,
-    brotli_zstd: (bool, bool),
-}
+pub struct Accepted(u8);
 
 /// The form of an answer's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,35 +54,33 @@ pub struct Body {
 }
 
 impl Accepted {
+    const ANY: u8 = u8::MAX;
+
     pub fn of(accept_encoding: Option<&HeaderValue>) -> Self {
-        let mut accepted = Self::default();
         let text = accept_encoding.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        for item in text.split(',') {
+        let bits = text.split(',').map(|item| {
             let mut parts = item.split(';').map(str::trim);
             let name = parts.next().unwrap_or_default();
             let is_refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00"));
             match name {
-                _ if is_refused => {}
-                "gzip" | "x-gzip" => accepted.gzip = true,
-                "deflate" => accepted.deflate = true,
-                "br" => accepted.brotli_zstd.0 = true,
-                "zstd" => accepted.brotli_zstd.1 = true,
-                "*" => accepted.is_any = true,
-                _ => {}
+                _ if is_refused => 0,
+                "*" => Self::ANY,
+                name => Encoding::from_header(name).map_or(0, Self::bit),
             }
-        }
-        accepted
+        });
+        Self(bits.fold(Self::bit(Encoding::Identity), |all, bit| all | bit))
+    }
+
+    const fn bit(encoding: Encoding) -> u8 {
+        1 << encoding as u8
     }
 
     fn takes(self, encoding: Encoding) -> bool {
-        self.is_any
-            || match encoding {
-                Encoding::Identity => true,
-                Encoding::Gzip => self.gzip,
-                Encoding::Deflate => self.deflate,
-                Encoding::Brotli => self.brotli_zstd.0,
-                Encoding::Zstd => self.brotli_zstd.1,
-            }
+        self.0 & Self::bit(encoding) != 0
+    }
+
+    fn takes_any(self) -> bool {
+        self.0 == Self::ANY
     }
 }
 
@@ -123,7 +114,7 @@ impl Body {
     fn with_form(
         request: &Request<'_>,
         headers: &HeaderMap,
-        sent: Sent,
+        mut sent: Sent,
         form: Form,
     ) -> Result<Self, Failure> {
         let dialect = request.call.endpoint.dialect();
@@ -135,7 +126,7 @@ impl Body {
                 is_encoded && (form == Form::Events || !request.accepts.takes(encoding))
             }
             // Asked for by the client, or not to be read by anybody.
-            None if request.accepts.is_any => false,
+            None if request.accepts.takes_any() => false,
             None => return Err(Failure::BadBody),
         };
         let inflater = match encoding.filter(|_| must_decode) {
@@ -150,6 +141,8 @@ impl Body {
             }
             Form::Events | Form::Json => Some(Tap::new(dialect, mode)),
         };
+        // Without a body, the head is the end.
+        let is_ended = inflater.is_none() && sent.is_done();
         Ok(Self {
             sent,
             form,
@@ -162,7 +155,7 @@ impl Body {
             ready_bytes: 0,
             passed_bytes: 0,
             tail: BytesMut::new(),
-            is_ended: false,
+            is_ended,
             observed: None,
         })
     }
@@ -189,6 +182,11 @@ impl Body {
     pub fn n_events(&self) -> u64 {
         let finished = self.observed.as_ref().map_or(0, |observed| observed.n_events);
         self.tap.as_ref().map_or(finished, Tap::n_events)
+    }
+
+    /// Events so far that are no comments, while the answer is read.
+    pub fn n_messages(&self) -> u64 {
+        self.tap.as_ref().map_or(0, Tap::n_messages)
     }
 
     /// Whether an event of our own can be put in after what is ready.
@@ -258,11 +256,6 @@ impl Body {
             finished.map_err(|_| Failure::BadBody)?;
             self.push(plain.freeze());
         }
-        if !self.tail.is_empty() {
-            // Without the blank line at its end most clients take it for an event all the same.
-            let tail = self.tail.split().freeze();
-            self.make_ready(tail);
-        }
         self.is_ended = true;
         Ok(())
     }
@@ -320,23 +313,29 @@ impl Body {
         self.is_ended || matches!(self.end(), Some(End::Proper))
     }
 
-    /// A stream that ends without its dialect's last event is cut off, however politely.
+    /// A stream that ends without its dialect's last event is cut off, however politely. What it
+    /// has begun to say last is then not passed on: an event of our own follows.
     pub fn check_end(&mut self) -> Result<(), Failure> {
-        if self.form != Form::Events || !has_last_event(self.dialect) {
-            return Ok(());
+        if self.form == Form::Events && has_last_event(self.dialect) {
+            self.finish_tap();
+            if matches!(self.end(), Some(End::Open)) {
+                return Err(Failure::Reset);
+            }
         }
-        self.finish_tap();
-        match self.end() {
-            Some(End::Open) => Err(Failure::Reset),
-            _ => Ok(()),
+        if !self.tail.is_empty() {
+            // Without the blank line at its end most clients take it for an event all the same.
+            let tail = self.tail.split().freeze();
+            self.make_ready(tail);
         }
+        Ok(())
     }
 
-    /// An answer that is all here: JSON that can be read, unless it is compressed.
+    /// An answer that is all here: JSON that can be read, unless its compression hides it.
     pub fn check_whole(&mut self) -> Result<(), Failure> {
+        let is_hidden = self.is_encoded && self.tap.as_ref().is_none_or(Tap::has_given_up);
         self.finish_tap();
         match self.end() {
-            Some(end) if *end != End::Proper && !self.is_encoded => Err(Failure::BadBody),
+            Some(end) if *end != End::Proper && !is_hidden => Err(Failure::BadBody),
             _ => Ok(()),
         }
     }
@@ -353,11 +352,9 @@ impl Body {
         self.observed.clone().unwrap_or_else(|| Tap::new(self.dialect, TapMode::Json).finish())
     }
 
-    /// Gives a clean connection back.
-    pub async fn release(self, is_clean: bool, connector: &Arc<TransportConnector>) {
-        if is_clean {
-            self.sent.release(connector).await;
-        }
+    /// The connection that it came on, once all of it is read.
+    pub fn into_sent(self: Box<Self>) -> Sent {
+        self.sent
     }
 }
 

@@ -25,7 +25,7 @@ use crate::proxy::forward::{credential, result_of};
 use crate::proxy::record::Ending;
 use crate::proxy::respond::{self, Length, Origin};
 use crate::proxy::select::Selected;
-use crate::proxy::serve::{Gateway, RequestCtx, left};
+use crate::proxy::serve::{Flow, Gateway, RequestCtx, left};
 use crate::route::breaker;
 use crate::route::failure::{Failure, Stage, judge};
 use crate::sse::{OwnError, error_event};
@@ -36,7 +36,7 @@ use crate::usage::tap::{End, Observed};
 /// A comment: clients skip it, and connections that it passes through stay awake.
 const HEARTBEAT: &[u8] = b": keep-alive\n\n";
 /// An answer that the client no longer reads is read on for this long at most.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(300);
+const DRAIN_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// What an answer answers.
 pub struct Source<'a> {
@@ -53,12 +53,15 @@ enum Broken {
 }
 
 /// When to look up from waiting for the upstream.
-struct Pace {
+struct Pace<'a> {
     heartbeat: Option<Duration>,
     idle: Duration,
     deadline: Instant,
     last_progress: Instant,
     last_write: Instant,
+    /// Knows when the gateway ends. A stream that is silent when that is decided learns of it at its
+    /// next heartbeat.
+    flow: &'a Flow,
 }
 
 enum Due {
@@ -74,7 +77,7 @@ impl Gateway {
         &self,
         client: &mut ServerSession,
         ctx: &mut RequestCtx,
-        mut answer: Answer,
+        mut answer: Box<Answer>,
         source: &Source<'_>,
     ) -> bool {
         let passed = match self.begin(client, ctx, &mut answer, source).await {
@@ -85,6 +88,9 @@ impl Gateway {
             Ok(()) => {}
             Err(Broken::Upstream(failure)) => {
                 let request_id = ctx.request_id.as_hyphenated().to_string();
+                if *failure == Failure::Shutdown {
+                    self.flow.count_cut();
+                }
                 self.record_broken(ctx, &mut answer, (source, failure));
                 self.say_broken(client, &answer, source, (failure, &request_id)).await;
             }
@@ -101,7 +107,9 @@ impl Gateway {
             }
         }
         let is_whole = passed.is_ok();
-        answer.body.release(is_whole, &self.connector).await;
+        if is_whole && answer.body.is_done() {
+            answer.body.into_sent().release(&self.connector).await;
+        }
         is_whole
     }
 
@@ -136,6 +144,10 @@ impl Gateway {
             let millis = ctx.began.elapsed().as_secs_f64() * 1e3;
             head.insert_header("server-timing", format!("gateway;dur={millis:.3}"))?;
         }
+        // Then the head is all that the client waits for.
+        if answer.body.is_done() && answer.body.held_bytes() == 0 {
+            self.record_whole(ctx, answer, source);
+        }
         client.write_response_header(Box::new(head)).await
     }
 
@@ -147,14 +159,13 @@ impl Gateway {
         answer: &mut Answer,
         source: &Source<'_>,
     ) -> Result<(), Broken> {
-        let mut pace = Pace::new(source, answer.target.timeouts, answer.body.is_events());
+        let mut pace =
+            Pace::new(&self.flow, source, answer.target.timeouts, answer.body.is_events());
         loop {
             let is_done = answer.body.is_done();
-            if is_done {
-                answer.body.check_end().map_err(Broken::Upstream)?;
-            }
+            let checked = if is_done { answer.body.check_end() } else { Ok(()) };
             // Before the client has all of it: what it has seen end is never lost.
-            if answer.body.is_over() {
+            if checked.is_ok() && answer.body.is_over() {
                 self.record_whole(ctx, answer, source);
             }
             let waiting = Instant::now();
@@ -162,6 +173,8 @@ impl Gateway {
                 client.write_response_body(part, false).await.map_err(Broken::Client)?;
                 pace.last_write = waiting;
             }
+            // What came before the break is the client's.
+            checked.map_err(Broken::Upstream)?;
             if is_done {
                 client.write_response_body(Bytes::new(), true).await.map_err(Broken::Client)?;
                 return Ok(());
@@ -170,7 +183,14 @@ impl Gateway {
             if let Some(recorder) = &mut ctx.recorder {
                 recorder.waited(waiting.elapsed());
             }
-            more?;
+            match more {
+                // The dialect's last event has been passed on: nothing is missing.
+                Err(Broken::Upstream(_)) if answer.body.is_over() => {
+                    let ended = client.write_response_body(Bytes::new(), true).await;
+                    return ended.map_err(Broken::Client);
+                }
+                more => more?,
+            }
         }
     }
 
@@ -189,6 +209,9 @@ impl Gateway {
         let (code, message) = match failure {
             Failure::IdleTimeout | Failure::TotalTimeout => {
                 ("upstream_timeout", "the provider stopped answering in mid-stream")
+            }
+            Failure::Shutdown => {
+                ("gateway_shutdown", "the gateway shut down in mid-stream; send the request again")
             }
             _ => ("upstream_error", "the provider's stream broke off"),
         };
@@ -302,9 +325,9 @@ impl Gateway {
 async fn next_part(
     client: &mut ServerSession,
     body: &mut Body,
-    pace: &mut Pace,
+    pace: &mut Pace<'_>,
 ) -> Result<(), Broken> {
-    let n_events = body.n_events();
+    let n_messages = body.n_messages();
     let is_at_boundary = body.is_at_boundary();
     {
         let mut read = pin!(body.read());
@@ -329,14 +352,14 @@ async fn next_part(
         }
     }
     // A provider's comments keep a connection awake, but they are no progress.
-    if n_events < body.n_events() || !body.is_events() {
+    if n_messages < body.n_messages() || !body.is_events() {
         pace.last_progress = Instant::now();
     }
     Ok(())
 }
 
-impl Pace {
-    fn new(source: &Source<'_>, timeouts: Timeouts, is_events: bool) -> Self {
+impl<'a> Pace<'a> {
+    fn new(flow: &'a Flow, source: &Source<'_>, timeouts: Timeouts, is_events: bool) -> Self {
         let now = Instant::now();
         Self {
             heartbeat: source.selected.deployment.heartbeat.filter(|_| is_events),
@@ -344,16 +367,21 @@ impl Pace {
             deadline: source.deadline,
             last_progress: now,
             last_write: now,
+            flow,
         }
     }
 
     fn next_look(&self) -> Instant {
         let quiet = self.heartbeat.map(|heartbeat| self.last_write + heartbeat);
         let idle = self.last_progress + self.idle;
-        quiet.map_or(idle, |quiet| quiet.min(idle)).min(self.deadline)
+        let next = quiet.map_or(idle, |quiet| quiet.min(idle)).min(self.deadline);
+        self.flow.cut_at().map_or(next, |cut_at| cut_at.min(next))
     }
 
     fn due(&mut self, now: Instant, is_at_boundary: bool) -> Due {
+        if self.flow.cut_at().is_some_and(|cut_at| cut_at <= now) {
+            return Due::Failed(Failure::Shutdown);
+        }
         if self.deadline <= now {
             return Due::Failed(Failure::TotalTimeout);
         }
@@ -414,6 +442,7 @@ fn broken(status: u16, failure: &Failure) -> Ending {
     let (outcome, error_class) = match failure {
         Failure::IdleTimeout => (Outcome::Timeout, "idle_timeout"),
         Failure::TotalTimeout => (Outcome::Timeout, "total_timeout"),
+        Failure::Shutdown => (Outcome::GatewayError, "gateway_shutdown"),
         _ => (Outcome::StreamBroken, "stream_broken"),
     };
     Ending { outcome, status, error_class: Some(error_class) }

@@ -31,6 +31,8 @@ pub enum Failure {
     IdleTimeout,
     /// The deadline of the whole request, of which this attempt may have had little.
     TotalTimeout,
+    /// The gateway itself ends.
+    Shutdown,
     /// A whole answer that cannot be read: broken JSON, a compression that does not unpack.
     BadBody,
     /// One event is larger than what is held in memory.
@@ -211,6 +213,7 @@ fn unanswered(failure: &Failure, on: &FailoverOn) -> Verdict {
         Failure::IdleTimeout => ("idle_timeout", 504, TARGET, timeout, true),
         // A client may shorten this deadline, so that it must not be able to blame a target with it.
         Failure::TotalTimeout => ("total_timeout", 504, Blame::Nobody, false, true),
+        Failure::Shutdown => ("gateway_shutdown", 503, Blame::Nobody, false, true),
         Failure::BadBody => ("bad_body", 502, TARGET, false, true),
         // The same question would get an answer as large.
         Failure::EventTooLarge => ("event_too_large", 502, Blame::Nobody, false, true),

@@ -19,6 +19,7 @@ fn kinds() -> Vec<Failure> {
         Failure::FirstTokenTimeout,
         Failure::IdleTimeout,
         Failure::TotalTimeout,
+        Failure::Shutdown,
         Failure::BadBody,
         Failure::EventTooLarge,
     ]
@@ -76,6 +77,7 @@ fn table_with_the_default_set() {
     FirstTokenTimeout  first_token_timeout next  target     Own(504)   maybe billed
     IdleTimeout        idle_timeout        next  target     Own(504)   maybe billed
     TotalTimeout       total_timeout       stop  nobody     Own(504)   maybe billed
+    Shutdown           gateway_shutdown    stop  nobody     Own(503)   maybe billed
     BadBody            bad_body            stop  target     Own(502)   maybe billed
     EventTooLarge      event_too_large     stop  nobody     Own(502)   maybe billed
     101                unexpected_status   stop  target     Own(502)
@@ -126,6 +128,7 @@ fn table_when_nothing_may_fail_over() {
     FirstTokenTimeout  first_token_timeout stop  target     Own(504)   maybe billed
     IdleTimeout        idle_timeout        stop  target     Own(504)   maybe billed
     TotalTimeout       total_timeout       stop  nobody     Own(504)   maybe billed
+    Shutdown           gateway_shutdown    stop  nobody     Own(503)   maybe billed
     BadBody            bad_body            stop  target     Own(502)   maybe billed
     EventTooLarge      event_too_large     stop  nobody     Own(502)   maybe billed
     101                unexpected_status   stop  target     Own(502)

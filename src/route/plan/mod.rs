@@ -160,7 +160,7 @@ impl Field {
             self.best_tier_mask |= 1 << target;
             if let Choice::LeastLatency { seed } = *choice {
                 let draw = Draw::new(seed, view.identity, view.weight);
-                self.drawn.enter(Candidate::new(target, draw, view));
+                self.drawn.enter(DrawnTarget::new(target, draw, view));
             }
         }
         self.insert(rank);
@@ -223,12 +223,12 @@ fn load(view: &TargetView) -> u64 {
 /// The two targets of the best tier with the smallest draws: a weighted sample of two.
 #[derive(Debug, Default)]
 struct Drawn {
-    first: Option<Candidate>,
-    second: Option<Candidate>,
+    first: Option<DrawnTarget>,
+    second: Option<DrawnTarget>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Candidate {
+struct DrawnTarget {
     target: u8,
     draw: Draw,
     in_flight: u32,
@@ -236,7 +236,7 @@ struct Candidate {
     load: u64,
 }
 
-impl Candidate {
+impl DrawnTarget {
     fn new(target: u8, draw: Draw, view: &TargetView) -> Self {
         let &TargetView { in_flight, latency_us, .. } = view;
         Self { target, draw, in_flight, latency_us, load: load(view) }
@@ -253,13 +253,13 @@ impl Candidate {
 }
 
 impl Drawn {
-    fn enter(&mut self, candidate: Candidate) {
+    fn enter(&mut self, entering: DrawnTarget) {
         let comes_before =
-            |drawn: &Option<Candidate>| drawn.is_none_or(|drawn| candidate.draw < drawn.draw);
+            |drawn: &Option<DrawnTarget>| drawn.is_none_or(|drawn| entering.draw < drawn.draw);
         if comes_before(&self.first) {
-            self.second = self.first.replace(candidate);
+            self.second = self.first.replace(entering);
         } else if comes_before(&self.second) {
-            self.second = Some(candidate);
+            self.second = Some(entering);
         }
     }
 

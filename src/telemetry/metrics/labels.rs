@@ -95,6 +95,8 @@ labels! {
         /// Another 4xx: the caller's fault, passed on.
         ClientError = "client_error",
         ClientClosed = "client_closed",
+        /// The gateway ended first.
+        Shutdown = "gateway_shutdown",
     }
 
     ReloadResult {

@@ -1,11 +1,12 @@
-//! A usage row as the columns of `requests`.
+//! A usage row as the columns of `request_rows`.
+
+use std::fmt::Write as _;
 
 use rusqlite::{Statement, ToSql};
-use serde::Serializer;
-use serde::ser::SerializeSeq;
 use uuid::Uuid;
 
-use crate::usage::record::{AttemptRow, UsageRow};
+use super::shared::Numbers;
+use crate::usage::record::UsageRow;
 
 /// Binds one value after the other.
 struct Binder<'a, 'b> {
@@ -23,11 +24,6 @@ impl Binder<'_, '_> {
         values.into_iter().try_for_each(|value| self.put(value))
     }
 
-    fn put_id(&mut self, id: Option<Uuid>) -> rusqlite::Result<()> {
-        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        self.put(id.map(|id| &*id.hyphenated().encode_lower(&mut text)))
-    }
-
     fn put_int(&mut self, number: u64) -> rusqlite::Result<()> {
         self.put(int(number))
     }
@@ -38,48 +34,37 @@ pub(super) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// In the order of the table's columns.
-pub(super) fn bind(statement: &mut Statement<'_>, row: &UsageRow) -> rusqlite::Result<()> {
+/// An id as the lookup of a row wants it.
+pub(super) fn key(request_id: Uuid) -> [u8; 16] {
+    request_id.into_bytes()
+}
+
+/// In the order of the table's columns; `numbers` are those of what the row shares with others, and
+/// `scratch` is a text to write in.
+pub(super) fn bind(
+    statement: &mut Statement<'_>,
+    row: &UsageRow,
+    numbers: &Numbers,
+    scratch: &mut String,
+) -> rusqlite::Result<()> {
     let mut binder = Binder { statement, n_bound: 0 };
     let to = &mut binder;
-    to.put_id(Some(row.request_id))?;
+    to.put(key(row.request_id))?;
     to.put(row.started_at_us)?;
-    bind_caller(to, row)?;
-    bind_target(to, row)?;
+    to.put(numbers.caller)?;
+    to.put(numbers.deployment)?;
+    to.put(numbers.target)?;
+    to.put(&*row.requested_model)?;
     bind_outcome(to, row)?;
     bind_usage(to, row)?;
     bind_measures(to, row)?;
     to.put(row.source_ip.map(|ip| ip.to_string()))?;
     to.put(row.end_user.as_deref())?;
-    to.put(metadata_json(&row.metadata))?;
+    to.put(metadata_json(row))?;
     to.put(row.correlation_id.as_deref())?;
     to.put(row.client_request_id.as_deref())?;
     to.put(row.upstream_request_id.as_deref())?;
-    to.put(attempts_json(&row.attempts))
-}
-
-fn bind_caller(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()> {
-    let caller = &row.caller;
-    to.put_id(Some(caller.workspace.0))?;
-    to.put(&*caller.workspace_slug)?;
-    to.put_id(Some(caller.environment.0))?;
-    to.put(&*caller.environment_slug)?;
-    to.put_id(caller.key.map(|key| key.0))?;
-    to.put(caller.key_name.as_deref())
-}
-
-fn bind_target(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()> {
-    let (deployment, target) = (row.deployment.as_ref(), row.target.as_deref());
-    to.put_id(deployment.map(|(id, _)| id.0))?;
-    to.put(deployment.map(|(_, name)| &**name))?;
-    to.put(&*row.requested_model)?;
-    to.put_id(target.map(|target| target.model.0))?;
-    to.put(target.map(|target| &*target.model_alias))?;
-    to.put(target.map(|target| &*target.upstream_model))?;
-    to.put(target.map(|target| target.provider))?;
-    to.put_id(target.map(|target| target.connection.0))?;
-    to.put(target.map(|target| &*target.connection_name))?;
-    to.put_id(target.map(|target| target.target.0))
+    to.put(attempts_json(row, numbers, scratch))
 }
 
 fn bind_outcome(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()> {
@@ -107,8 +92,6 @@ fn bind_usage(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()> {
         row.cost_nanousd,
     ];
     to.put_all(counts.map(|count| count.map(int)))?;
-    // A request of a priced model may still have no cost: nobody said how many tokens it used.
-    to.put(row.cost_nanousd.is_some() || row.price_version.is_some())?;
     to.put(row.price_version.as_deref())
 }
 
@@ -124,68 +107,43 @@ fn bind_measures(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()
     to.put_int(row.response_bytes)
 }
 
-fn metadata_json(metadata: &[(Box<str>, Box<str>)]) -> String {
-    json(|to| to.collect_map(metadata.iter().map(|(key, value)| (key, value))))
-}
-
-fn attempts_json(attempts: &[AttemptRow]) -> String {
-    json(|to| {
-        let mut list = to.serialize_seq(Some(attempts.len()))?;
-        for attempt in attempts {
-            list.serialize_element(&AttemptJson::from(attempt))?;
-        }
-        list.end()
-    })
-}
-
-/// An attempt as its row shows it.
-#[derive(serde::Serialize)]
-struct AttemptJson<'a> {
-    target_id: Uuid36,
-    connection_id: Uuid36,
-    connection: &'a str,
-    model: &'a str,
-    status: Option<u16>,
-    error_class: Option<&'static str>,
-    maybe_billed: bool,
-    started_us: u64,
-    headers_us: Option<u64>,
-    first_token_us: Option<u64>,
-    total_us: u64,
-}
-
-struct Uuid36(Uuid);
-
-impl serde::Serialize for Uuid36 {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&self.0)
+fn metadata_json(row: &UsageRow) -> Option<String> {
+    if row.metadata.is_empty() {
+        return None;
     }
+    let object: serde_json::Map<String, serde_json::Value> =
+        row.metadata.iter().map(|(key, value)| (key.to_string(), (**value).into())).collect();
+    Some(serde_json::Value::Object(object).to_string())
 }
 
-impl<'a> From<&'a AttemptRow> for AttemptJson<'a> {
-    fn from(attempt: &'a AttemptRow) -> Self {
-        Self {
-            target_id: Uuid36(attempt.target.0),
-            connection_id: Uuid36(attempt.connection.0),
-            connection: &attempt.connection_name,
-            model: &attempt.model,
-            status: attempt.status,
-            error_class: attempt.error_class,
-            maybe_billed: attempt.is_maybe_billed,
-            started_us: attempt.started_us,
-            headers_us: attempt.headers_us,
-            first_token_us: attempt.first_token_us,
-            total_us: attempt.total_us,
-        }
+/// Numbers and our own words: nothing in it needs an escape.
+fn attempts_json<'a>(
+    row: &UsageRow,
+    numbers: &Numbers,
+    scratch: &'a mut String,
+) -> Option<&'a str> {
+    if row.attempts.is_empty() {
+        return None;
     }
-}
-
-/// Text and numbers into memory: there is nothing that could fail.
-fn json<F>(write: F) -> String
-where
-    F: FnOnce(&mut serde_json::Serializer<&mut Vec<u8>>) -> serde_json::Result<()>,
-{
-    let mut bytes = Vec::new();
-    write(&mut serde_json::Serializer::new(&mut bytes)).expect("text and numbers are JSON");
-    String::from_utf8(bytes).expect("JSON is UTF-8")
+    scratch.clear();
+    for (attempt, target) in row.attempts.iter().zip(&numbers.attempts) {
+        scratch.push(if scratch.is_empty() { '[' } else { ',' });
+        let billed = u8::from(attempt.is_maybe_billed);
+        let class = attempt.error_class.map_or("null".into(), |class| format!("\"{class}\""));
+        let optional = |number: Option<u64>| {
+            number.map_or_else(|| "null".to_owned(), |number| number.to_string())
+        };
+        let status = optional(attempt.status.map(u64::from));
+        let headers_us = optional(attempt.headers_us);
+        let first_token_us = optional(attempt.first_token_us);
+        let (started_us, total_us) = (attempt.started_us, attempt.total_us);
+        write!(
+            scratch,
+            "[{target},{status},{class},{billed},{started_us},{headers_us},{first_token_us},\
+             {total_us}]"
+        )
+        .expect("writing to a text cannot fail");
+    }
+    scratch.push(']');
+    Some(scratch)
 }

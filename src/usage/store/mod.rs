@@ -13,6 +13,7 @@
 mod columns;
 mod reader;
 mod refused;
+mod shared;
 mod sink;
 mod sqlite;
 mod writer;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::columns::key;
 use super::sqlite::BUSY_TIMEOUT;
 use crate::usage::record::RefusedRow;
 
@@ -40,8 +41,9 @@ impl Reader {
     }
 
     pub fn by_request_id(&self, request_id: Uuid) -> Result<Option<Value>, StoreError> {
-        let mut statement = self.0.prepare_cached("SELECT * FROM requests WHERE request_id = ?")?;
-        Ok(statement.query_row([request_id.hyphenated().to_string()], object).optional()?)
+        let mut statement =
+            self.0.prepare_cached("SELECT * FROM requests WHERE request_key = ?")?;
+        Ok(statement.query_row([key(request_id)], object).optional()?)
     }
 
     /// The latest counts of refused keys, newest first.
@@ -64,6 +66,8 @@ impl Reader {
 
 fn object(row: &Row<'_>) -> rusqlite::Result<Value> {
     let names = row.as_ref().column_names().map(ToOwned::to_owned).enumerate();
+    // The id is there as text.
+    let names = names.filter(|(_, name)| name != "request_key");
     let columns = names.map(|(index, name)| {
         let value = value(&name, row.get_ref(index)?)?;
         Ok((name, value))

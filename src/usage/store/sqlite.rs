@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::columns::{bind, int};
+use super::shared::{Numbers, Shared};
 use super::{Entry, Insert, InsertError, StoreError};
 
 /// Applied in order, each once; the file's `user_version` is how many of them it has.
@@ -22,23 +23,28 @@ const PRUNE_ROWS_MAX: u32 = 1_000;
 
 const US_PER_MINUTE: i64 = 60_000_000;
 
-const INSERT: &str = "INSERT INTO requests VALUES (
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
-) ON CONFLICT (request_id) DO NOTHING";
+const INSERT: &str = "INSERT INTO request_rows VALUES (
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+) ON CONFLICT (request_key) DO NOTHING";
 
 const INSERT_REFUSED: &str = "INSERT INTO refused_keys VALUES (?, ?, ?)
     ON CONFLICT (minute, source_ip) DO UPDATE SET count = count + excluded.count";
 
-const PRUNE: &str = "DELETE FROM requests WHERE rowid IN
-    (SELECT rowid FROM requests WHERE started_at < ? ORDER BY started_at LIMIT ?)";
+const PRUNE: &str = "DELETE FROM request_rows WHERE request_key IN
+    (SELECT request_key FROM request_rows WHERE started_at < ? ORDER BY started_at LIMIT ?)";
 
 const PRUNE_REFUSED: &str = "DELETE FROM refused_keys WHERE (minute, source_ip) IN
     (SELECT minute, source_ip FROM refused_keys WHERE minute < ? LIMIT ?)";
 
 /// The store as its writer has it.
 #[derive(Debug)]
-pub struct Sqlite(Connection);
+pub struct Sqlite {
+    connection: Connection,
+    shared: Shared,
+    numbers: Numbers,
+    scratch: String,
+}
 
 // === impl Sqlite ===
 
@@ -54,7 +60,34 @@ impl Sqlite {
         }
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX).map_err(fail)?;
         migrate(&mut connection, path)?;
-        Ok(Self(connection))
+        connection.set_prepared_statement_cache_capacity(32);
+        let (shared, numbers) = Default::default();
+        Ok(Self { connection, shared, numbers, scratch: String::new() })
+    }
+}
+
+impl Sqlite {
+    fn try_insert(&mut self, batch: &[Entry]) -> rusqlite::Result<()> {
+        let Self { connection, shared, numbers, scratch } = self;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut request = transaction.prepare_cached(INSERT)?;
+            let mut refused = transaction.prepare_cached(INSERT_REFUSED)?;
+            for entry in batch {
+                match entry {
+                    Entry::Request(row) => {
+                        shared.numbers(&transaction, row, numbers)?;
+                        bind(&mut request, row, numbers, scratch)?;
+                        request.raw_execute()?;
+                    }
+                    Entry::Refused(row) => {
+                        let source_ip = row.source_ip.map_or_else(String::new, |ip| ip.to_string());
+                        refused.execute((row.unix_minute, source_ip, int(row.count)))?;
+                    }
+                }
+            }
+        }
+        transaction.commit()
     }
 }
 
@@ -80,33 +113,15 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 
 impl Insert for Sqlite {
     fn insert(&mut self, batch: &[Entry]) -> Result<(), InsertError> {
-        insert(&mut self.0, batch).map_err(|error| classify(&error))
+        self.try_insert(batch).map_err(|error| {
+            self.shared.forget();
+            classify(&error)
+        })
     }
 
     fn prune(&mut self, before_us: i64) -> Result<bool, InsertError> {
-        prune(&mut self.0, before_us).map_err(|error| classify(&error))
+        prune(&mut self.connection, before_us).map_err(|error| classify(&error))
     }
-}
-
-fn insert(connection: &mut Connection, batch: &[Entry]) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    {
-        let mut request = transaction.prepare_cached(INSERT)?;
-        let mut refused = transaction.prepare_cached(INSERT_REFUSED)?;
-        for entry in batch {
-            match entry {
-                Entry::Request(row) => {
-                    bind(&mut request, row)?;
-                    request.raw_execute()?;
-                }
-                Entry::Refused(row) => {
-                    let source_ip = row.source_ip.map_or_else(String::new, |ip| ip.to_string());
-                    refused.execute((row.unix_minute, source_ip, int(row.count)))?;
-                }
-            }
-        }
-    }
-    transaction.commit()
 }
 
 fn prune(connection: &mut Connection, before_us: i64) -> rusqlite::Result<bool> {
@@ -187,7 +202,7 @@ mod tests {
     #[test]
     fn locked_file_is_worth_another_try() {
         let (folder, mut store, _reader) = store();
-        store.0.busy_timeout(Duration::ZERO).unwrap();
+        store.connection.busy_timeout(Duration::ZERO).unwrap();
         let other = Connection::open(folder.path().join("usage.db")).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let batch = [Entry::Request(row(1))];
@@ -200,9 +215,9 @@ mod tests {
     fn row_that_breaks_a_rule_is_refused_and_its_batch_with_it() {
         let (_folder, mut store, reader) = store();
         store
-            .0
+            .connection
             .execute_batch(
-                "CREATE TRIGGER poison BEFORE INSERT ON requests WHEN NEW.workspace = 'poison'
+                "CREATE TRIGGER poison BEFORE INSERT ON callers WHEN NEW.workspace = 'poison'
                  BEGIN SELECT RAISE(ABORT, 'no'); END",
             )
             .unwrap();
@@ -216,7 +231,7 @@ mod tests {
     #[test]
     fn file_of_a_newer_release_is_left_alone() {
         let (folder, store, _reader) = store();
-        store.0.pragma_update(None, "user_version", 99).unwrap();
+        store.connection.pragma_update(None, "user_version", 99).unwrap();
         let error = Sqlite::open(&folder.path().join("usage.db")).unwrap_err();
         assert!(matches!(error, StoreError::TooNew { version: 99, .. }), "{error}");
     }

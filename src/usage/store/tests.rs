@@ -430,7 +430,7 @@ const BARE_NULLS: &str = "audio_in audio_out client_request_id connection connec
 
 /// A row in which every column has a value of its own.
 fn full_row() -> Box<UsageRow> {
-    let target = RowTarget {
+    let target = Arc::new(RowTarget {
         target: TargetId(Uuid::from_u128(0xb1)),
         model: ModelId(Uuid::from_u128(0xb2)),
         model_alias: "sonnet".into(),
@@ -438,12 +438,9 @@ fn full_row() -> Box<UsageRow> {
         connection: ConnectionId(Uuid::from_u128(0xb3)),
         connection_name: "anthropic-main".into(),
         provider: "anthropic",
-    };
+    });
     let attempt = AttemptRow {
-        target: target.target,
-        connection: target.connection,
-        connection_name: Arc::clone(&target.connection_name),
-        model: Arc::clone(&target.model_alias),
+        target: Arc::clone(&target),
         status: Some(529),
         error_class: Some("overloaded"),
         is_maybe_billed: true,
@@ -467,7 +464,7 @@ fn full_row() -> Box<UsageRow> {
         dialect: Dialect::Messages,
         requested_model: "chat".into(),
         deployment: Some((DeploymentId(Uuid::from_u128(0xa4)), "chat-pool".into())),
-        target: Some(Arc::new(target)),
+        target: Some(target),
         is_stream: true,
         status: 200,
         outcome: Outcome::StreamBroken,

@@ -19,6 +19,7 @@ use serde_json::Value;
 use self::counts::Usage;
 use super::inflate::{Encoding, Inflater};
 use crate::dialect::Dialect;
+use crate::json::cursor::Cursor;
 use crate::json::top_level_strings;
 use crate::sse::{
     Class, Event, Splitter, StreamError, answer_text_bytes, classify, event_text_bytes,
@@ -72,6 +73,8 @@ pub enum End {
 #[derive(Debug)]
 pub struct Tap {
     inflater: Option<Box<Inflater>>,
+    /// What is compressed is not read any further.
+    has_given_up: bool,
     reader: Reader,
 }
 
@@ -122,6 +125,8 @@ struct Seen {
     is_degraded: bool,
     text_bytes: usize,
     n_events: u64,
+    /// Those of them that say nothing.
+    n_comments: u64,
     opening: Opening,
     end: End,
     response_id: Option<Box<str>>,
@@ -164,12 +169,17 @@ impl Tap {
             is_degraded: false,
             text_bytes: 0,
             n_events: 0,
+            n_comments: 0,
             opening: Opening::default(),
             end: End::default(),
             response_id: None,
             model: None,
         };
-        Self { inflater: None, reader: Reader { input, last_boundary: None, seen } }
+        Self {
+            inflater: None,
+            has_given_up: false,
+            reader: Reader { input, last_boundary: None, seen },
+        }
     }
 
     /// A tap for an answer with a `content-encoding`. `None` for one that cannot be read.
@@ -188,10 +198,17 @@ impl Tap {
             None => reader.push(chunk),
             Some(inflater) => {
                 if inflater.push(chunk, |plain| reader.push(plain)).is_err() {
+                    self.has_given_up = true;
                     reader.seen.is_degraded = true;
                 }
             }
         }
+    }
+
+    /// Whether part of a compressed answer has not been looked at, so that nothing can be said of its
+    /// end.
+    pub fn has_given_up(&self) -> bool {
+        self.has_given_up
     }
 
     pub fn opening(&self) -> Opening {
@@ -205,6 +222,11 @@ impl Tap {
     /// Events so far, comments included.
     pub fn n_events(&self) -> u64 {
         self.reader.seen.n_events
+    }
+
+    /// Events so far, without comments.
+    pub fn n_messages(&self) -> u64 {
+        self.reader.seen.n_events - self.reader.seen.n_comments
     }
 
     /// How much of the last chunk belongs to whole events; `None` if no event ended in it.
@@ -272,7 +294,10 @@ impl Seen {
     fn event(&mut self, event: &Event<'_>) {
         self.n_events += 1;
         let data = match *event {
-            Event::Silent => return,
+            Event::Silent => {
+                self.n_comments += 1;
+                return;
+            }
             Event::Oversized => {
                 self.is_degraded = true;
                 self.class(Class::Content);
@@ -335,7 +360,7 @@ impl Seen {
             | Dialect::Moderations
             | Dialect::Rerank
             | Dialect::Images
-            | Dialect::Audio => self.n_events == 1 || has_usage(data),
+            | Dialect::Audio => self.n_events - self.n_comments == 1 || has_usage(data),
         }
     }
 
@@ -376,13 +401,13 @@ impl Seen {
 
     /// Reads a whole answer.
     fn body(&mut self, body: &[u8]) {
-        match serde_json::from_slice(body) {
-            Ok(report) => {
+        match whole_report(body) {
+            Some(report) => {
                 self.take(report);
                 self.opening = Opening::Content;
                 self.end = End::Proper;
             }
-            Err(_malformed_or_cut_off) => self.is_degraded = true,
+            None => self.is_degraded = true,
         }
         if self.usage.is_none() {
             self.text_bytes = answer_text_bytes(self.dialect, body);
@@ -478,6 +503,29 @@ impl Observed {
         self.source = UsageSource::Estimated;
         self
     }
+}
+
+/// What a whole answer reports at its top level. The rest of it is walked over without being read;
+/// `None` when it is not one JSON object, or what it reports is of the wrong kind.
+fn whole_report(body: &[u8]) -> Option<Report> {
+    let mut cursor = Cursor::new(std::str::from_utf8(body).ok()?);
+    let mut report = Report::default();
+    cursor.enter_object(0).ok()?;
+    let mut is_first = true;
+    while let Some(member) = cursor.member(is_first).ok()? {
+        is_first = false;
+        cursor.peek_token();
+        let start = cursor.at();
+        cursor.skip_value(1).ok()?;
+        let value = cursor.slice(start..cursor.at());
+        match cursor.decode(&member.key).as_deref() {
+            Some("id") => report.id = serde_json::from_str(value).ok()?,
+            Some("model") => report.model = serde_json::from_str(value).ok()?,
+            Some("usage") => report.usage = serde_json::from_str(value).ok()?,
+            _ => {}
+        }
+    }
+    cursor.peek_token().is_none().then_some(report)
 }
 
 /// Whether `json` has a `usage` that is not null.

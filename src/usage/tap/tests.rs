@@ -1,4 +1,5 @@
 //! Tests of the tap: recorded shapes of each dialect, and what providers get wrong.
+#![expect(clippy::string_slice, reason = "a test may panic")]
 
 use std::io::Write;
 

@@ -42,7 +42,7 @@ impl Flood {
                 let (head, piece, report) = (Arc::clone(&head), Arc::clone(&piece), report.clone());
                 tokio::spawn(async move {
                     let mut request = vec![0; 64 * 1024];
-                    stream.read(&mut request).await.unwrap();
+                    assert!(0 < stream.read(&mut request).await.unwrap());
                     let mut written = stream.write_all(head.as_bytes()).await;
                     while written.is_ok() {
                         written = stream.write_all(piece.as_bytes()).await;
