@@ -41,7 +41,7 @@ impl Flood {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (head, piece, report) = (Arc::clone(&head), Arc::clone(&piece), report.clone());
                 tokio::spawn(async move {
-                    let mut request = vec![0; 64 * 1024];
+                    let mut request = [0; 4 * 1024];
                     assert!(0 < stream.read(&mut request).await.unwrap());
                     let mut written = stream.write_all(head.as_bytes()).await;
                     while written.is_ok() {
