@@ -8,7 +8,6 @@
     clippy::panic,
     clippy::string_slice,
     clippy::unwrap_used,
-    clippy::missing_panics_doc,
     reason = "a test may panic, and counters are whole numbers"
 )]
 
