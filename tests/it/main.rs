@@ -10,6 +10,7 @@
     clippy::string_slice,
     clippy::unwrap_used,
     reason = "a test may panic, has few futures, and compares counters"
+    reason = "a test may panic, and counters are whole numbers"
 )]
 
 mod client;
