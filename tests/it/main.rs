@@ -9,7 +9,7 @@
     clippy::panic,
     clippy::string_slice,
     clippy::unwrap_used,
-    reason = "a test may panic, has few futures, and compares counters"
+    reason = "a test may panic, has few futures, and compares whole numbers"
 )]
 
 mod client;

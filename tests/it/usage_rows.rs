@@ -175,6 +175,7 @@ async fn reported_zero_is_zero_and_absurd_numbers_are_nothing() {
 
 /// Counts a request of each outcome and compares rows with metrics.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of outcomes, and one account of them")]
 async fn every_outcome_has_its_row_and_its_count() {
     let mock = Mock::start().await.unwrap();
     let text = deployment(

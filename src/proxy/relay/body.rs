@@ -35,7 +35,8 @@ enum Form {
 
 /// A body on its way.
 pub struct Body {
-    sent: Sent,
+    /// Until all of it is read, and the connection is given back.
+    sent: Option<Sent>,
     form: Form,
     tap: Option<Tap>,
     /// There for a client that does not take the provider's encoding.
@@ -144,7 +145,7 @@ impl Body {
         // Without a body, the head is the end.
         let is_ended = inflater.is_none() && sent.is_done();
         Ok(Self {
-            sent,
+            sent: Some(sent),
             form,
             tap,
             inflater,
@@ -232,7 +233,8 @@ impl Body {
 
     /// Reads the next part, or learns that there is none.
     pub async fn read(&mut self) -> Result<(), Failure> {
-        let Some(part) = self.sent.read().await.map_err(|error| failure(&error))? else {
+        let Some(sent) = &mut self.sent else { return Ok(()) };
+        let Some(part) = sent.read().await.map_err(|error| failure(&error))? else {
             return self.finish_decoding();
         };
         if let Some(mut inflater) = self.inflater.take() {
@@ -244,7 +246,7 @@ impl Body {
         } else {
             self.push(part);
         }
-        if self.sent.is_done() { self.finish_decoding() } else { Ok(()) }
+        if self.sent.as_mut().is_none_or(Sent::is_done) { self.finish_decoding() } else { Ok(()) }
     }
 
     /// The upstream has no more: what the decoder still has is the end.
@@ -353,8 +355,8 @@ impl Body {
     }
 
     /// The connection that it came on, once all of it is read.
-    pub fn into_sent(self: Box<Self>) -> Sent {
-        self.sent
+    pub fn take_sent(&mut self) -> Option<Sent> {
+        self.sent.take_if(|_| self.is_ended)
     }
 }
 

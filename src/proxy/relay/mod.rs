@@ -106,11 +106,7 @@ impl Gateway {
                 self.record(ctx, &mut answer, (source, observed, end));
             }
         }
-        let is_whole = passed.is_ok();
-        if is_whole && answer.body.is_done() {
-            answer.body.into_sent().release(&self.connector).await;
-        }
-        is_whole
+        passed.is_ok()
     }
 
     /// The head, and what has been held back.
@@ -167,6 +163,10 @@ impl Gateway {
             // Before the client has all of it: what it has seen end is never lost.
             if checked.is_ok() && answer.body.is_over() {
                 self.record_whole(ctx, answer, source);
+                // Also before: the client's next request may come at once.
+                if let Some(sent) = answer.body.take_sent() {
+                    sent.release(&self.connector).await;
+                }
             }
             let waiting = Instant::now();
             for part in answer.body.take_ready() {
