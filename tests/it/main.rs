@@ -5,7 +5,6 @@
 #![expect(
     clippy::float_cmp,
     clippy::indexing_slicing,
-    clippy::large_futures,
     clippy::panic,
     clippy::string_slice,
     clippy::unwrap_used,
