@@ -8,7 +8,7 @@
     clippy::panic,
     clippy::string_slice,
     clippy::unwrap_used,
-    reason = "a test may panic, has few futures, and compares whole numbers"
+    reason = "a test may panic, and compares whole numbers"
 )]
 
 mod client;
