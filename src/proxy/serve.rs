@@ -676,7 +676,7 @@ mod tests {
 
     #[test]
     fn request_in_flight_stays_below_four_kibibytes() {
-        let path = future_size(|gateway, client, ctx| gateway.serve(client, ctx));
+        let path = future_size(Gateway::serve);
         let context = size_of::<RequestCtx>();
         assert!(path + context < 4096, "{path} bytes of future, {context} of context");
     }
