@@ -61,8 +61,6 @@ pub enum UpstreamStatus {
     Failed,
     /// 502 `upstream_auth_failed`
     AuthFailed,
-    /// 503 `upstream_error`
-    Unavailable,
     /// 504 `upstream_timeout`
     TimedOut,
 }
@@ -107,9 +105,6 @@ impl Rejection {
                 UpstreamStatus::Failed => (502, "upstream_error", "server_error", "api_error"),
                 UpstreamStatus::AuthFailed => {
                     (502, "upstream_auth_failed", "server_error", "api_error")
-                }
-                UpstreamStatus::Unavailable => {
-                    (503, "upstream_error", "server_error", "overloaded_error")
                 }
                 UpstreamStatus::TimedOut => {
                     (504, "upstream_timeout", "server_error", "timeout_error")
@@ -223,7 +218,6 @@ mod tests {
             Rejection::Draining,
             upstream(UpstreamStatus::Failed),
             upstream(UpstreamStatus::AuthFailed),
-            upstream(UpstreamStatus::Unavailable),
             upstream(UpstreamStatus::TimedOut),
             Rejection::Internal,
         ]

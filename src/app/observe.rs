@@ -13,7 +13,7 @@ use crate::config::server::{UsageConfig, UsageUrl};
 use crate::control::State;
 use crate::control::live::lock;
 use crate::control::snapshot::{Deployment, Environment, Target};
-use crate::proxy::serve::Flow;
+use crate::proxy::flow::Flow;
 use crate::route::breaker;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};

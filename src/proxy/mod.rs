@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! front     a connection: strict heads under a deadline, one request after the other
+//! shell     the gateway as Pingora sees it
 //! serve     the path itself: admit -> route -> attempt* -> relay -> record
 //! routes    method and path -> what is asked
 //! admit     who calls, what for, and may they?            -> Admitted | Rejection
@@ -16,6 +17,7 @@
 //! stored    header-routed requests on Pingora's own upstream path
 //! models    GET /v1/models
 //! record    the guard that writes the usage row
+//! flow      how many requests are in flight
 //! headers   what passes, both ways
 //! ```
 //!
@@ -24,6 +26,7 @@
 pub mod admit;
 pub mod attempt;
 pub mod call;
+pub mod flow;
 pub mod forward;
 pub mod front;
 pub mod headers;
@@ -35,5 +38,6 @@ pub mod respond;
 pub mod routes;
 pub mod select;
 pub mod serve;
+mod shell;
 pub mod stored;
 pub mod upstream;

@@ -2,33 +2,24 @@
 //!
 //! This is the only place that answers a rejection and that ends a row.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use bytes::BytesMut;
-use futures_util::FutureExt as _;
 use http::header;
 use pingora_core::connectors::TransportConnector;
-use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{BError, Error, ErrorType};
-use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use pingora_timeout::timeout;
+use pingora_error::{BError, ErrorType};
 use serde_json::json;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Millis};
 use crate::control::State;
 use crate::dialect::{Dialect, Endpoint, Envelope};
-use crate::id::new_request_id;
 use crate::proxy::admit::{self, Known};
 use crate::proxy::call::{self, BodyLimits, Call};
+use crate::proxy::flow::{Entered, Flow};
 use crate::proxy::forward::{Exhausted, Request};
 use crate::proxy::record::{Arrival, Ending, Recorder};
 use crate::proxy::relay::{Accepted, Source};
@@ -38,7 +29,7 @@ use crate::proxy::select::{self, Selected};
 use crate::proxy::stored::{StoredResponses, StoredTarget};
 use crate::proxy::{headers, models};
 use crate::rejection::Rejection;
-use crate::telemetry::metrics::{Held, Malformed, Metrics, RefusedKey};
+use crate::telemetry::metrics::{Malformed, Metrics, RefusedKey};
 use crate::usage::record::Outcome;
 use crate::usage::store::UsageSink;
 
@@ -66,22 +57,6 @@ pub struct Gateway {
     pub drains: Arc<Semaphore>,
 }
 
-/// What the process knows about the requests in it.
-#[derive(Debug, Default)]
-pub struct Flow {
-    in_flight: AtomicUsize,
-    is_draining: AtomicBool,
-    emptied: Notify,
-    cut_at: OnceLock<Instant>,
-    n_cut: AtomicUsize,
-}
-
-/// One request in flight, until it is dropped.
-pub struct Entered {
-    flow: Arc<Flow>,
-    gauge: Option<Held>,
-}
-
 /// What lives as long as a request.
 pub struct RequestCtx {
     pub(super) request_id: Uuid,
@@ -89,7 +64,7 @@ pub struct RequestCtx {
     pub(super) envelope: Envelope,
     pub(super) recorder: Option<Recorder>,
     pub(super) stored: Option<StoredTarget>,
-    _entered: Entered,
+    pub(super) _entered: Entered,
 }
 
 /// Why a request does not go on.
@@ -102,7 +77,7 @@ pub enum Stop {
 }
 
 /// What became of a request in `request_filter`.
-enum Served {
+pub(super) enum Served {
     Answered,
     /// Pingora's own upstream path takes over.
     Upstream,
@@ -116,71 +91,11 @@ impl From<Rejection> for Stop {
     }
 }
 
-// === impl Flow ===
-
-impl Flow {
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
-    }
-
-    /// Resolves once nothing is in flight.
-    pub async fn idle(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.in_flight() == 0 {
-                return;
-            }
-            emptied.await;
-        }
-    }
-
-    /// Requests that run until `cut_at` end there.
-    pub fn start_draining(&self, cut_at: Instant) {
-        self.cut_at.get_or_init(|| cut_at);
-        self.is_draining.store(true, Ordering::Release);
-    }
-
-    /// When the process cuts what still runs.
-    pub fn cut_at(&self) -> Option<Instant> {
-        self.cut_at.get().copied()
-    }
-
-    /// Counts an answer that ends for this reason.
-    pub fn count_cut(&self) {
-        self.n_cut.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn n_cut(&self) -> usize {
-        self.n_cut.load(Ordering::Relaxed)
-    }
-
-    pub fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.gauge = None; // Before somebody is told that nothing is left.
-        if self.flow.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.flow.emptied.notify_waiters();
-        }
-    }
-}
-
 // === impl Gateway ===
 
 impl Gateway {
-    fn enter(&self) -> Entered {
-        self.flow.in_flight.fetch_add(1, Ordering::AcqRel);
-        Entered {
-            flow: Arc::clone(&self.flow),
-            gauge: Some(Held::new(&self.metrics, |metrics| &metrics.in_flight)),
-        }
-    }
-
     /// Answers one request. An error means that the client cannot be answered any more.
-    async fn serve(
+    pub(super) async fn serve(
         &self,
         client: &mut ServerSession,
         ctx: &mut RequestCtx,
@@ -212,6 +127,9 @@ impl Gateway {
         let is_probe = matches!(route, Route::Healthz | Route::Readyz);
         if self.limits.in_flight_max < self.flow.in_flight() && !is_probe {
             return Err(Rejection::Overloaded { retry_after: Duration::from_secs(1) }.into());
+        }
+        if self.flow.is_over() && !is_probe {
+            return Err(Rejection::Draining.into());
         }
         match route {
             Route::Healthz => Self::healthz(client).await,
@@ -432,39 +350,6 @@ impl Gateway {
         respond::json(client, 200, &page, request).await.map_err(Stop::Gone)?;
         Ok(Served::Answered)
     }
-
-    /// Closes the connection after what has been written; a client that does not take that is not
-    /// waited for.
-    async fn shut(&self, client: &mut ServerSession) {
-        drop(timeout(self.limits.write_timeout, client.shutdown()).await);
-    }
-
-    /// A panic ends this request alone: its client gets a 500, its row says so.
-    async fn after_panic(
-        &self,
-        client: &mut ServerSession,
-        ctx: &mut RequestCtx,
-    ) -> Result<bool, BError> {
-        self.metrics.panics.inc();
-        tracing::error!(request_id = %ctx.request_id, "a request panicked");
-        let has_begun = client.response_written().is_some();
-        Self::end(
-            ctx,
-            Ending {
-                outcome: Outcome::GatewayError,
-                status: 500,
-                error_class: Some("internal_error"),
-            },
-        );
-        if has_begun {
-            self.shut(client).await;
-            return Err(cut());
-        }
-        client.set_keepalive(None);
-        let request = (ctx.envelope, ctx.request_id);
-        respond::reject(client, &Rejection::Internal, request, respond::DISCARD_BYTES_MAX).await?;
-        Ok(true)
-    }
 }
 
 /// The recorder, which is there from admission to the end.
@@ -558,108 +443,6 @@ const fn outcome_of(rejection: &Rejection) -> Outcome {
         | Rejection::Draining
         | Rejection::Upstream { .. } => Outcome::UpstreamError,
         Rejection::Internal => Outcome::GatewayError,
-    }
-}
-
-/// The error that makes Pingora drop a connection without ending the body.
-#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
-fn cut() -> BError {
-    Error::explain(ErrorType::InternalError, "the answer was cut")
-}
-
-#[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = RequestCtx;
-
-    fn new_ctx(&self) -> RequestCtx {
-        RequestCtx {
-            request_id: new_request_id(),
-            began: Instant::now(),
-            envelope: Envelope::OpenAi,
-            recorder: None,
-            stored: None,
-            _entered: self.enter(),
-        }
-    }
-
-    /// None of Pingora's modules: nothing compresses or rewrites.
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
-
-    async fn request_filter(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestCtx,
-    ) -> Result<bool, BError> {
-        let client = session.as_downstream_mut();
-        let served = AssertUnwindSafe(self.serve(client, ctx)).catch_unwind().await;
-        match served {
-            Ok(Ok(Served::Answered)) => Ok(true),
-            Ok(Ok(Served::Upstream)) => Ok(false),
-            Ok(Ok(Served::Cut)) => {
-                // What was written goes out, and then the connection closes in mid-body.
-                self.shut(client).await;
-                Err(cut())
-            }
-            Ok(Err(error)) => Err(error),
-            Err(_panic) => self.after_panic(client, ctx).await,
-        }
-    }
-
-    async fn upstream_peer(
-        &self,
-        _session: &mut Session,
-        ctx: &mut RequestCtx,
-    ) -> Result<Box<HttpPeer>, BError> {
-        self.stored_peer(ctx).await
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        upstream: &mut RequestHeader,
-        ctx: &mut RequestCtx,
-    ) -> Result<(), BError> {
-        Self::stored_request(session, upstream, ctx)
-    }
-
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        upstream: &mut ResponseHeader,
-        ctx: &mut RequestCtx,
-    ) -> Result<(), BError>
-    where
-        Self::CTX: Send + Sync,
-    {
-        Self::stored_response(upstream, ctx)
-    }
-
-    async fn fail_to_proxy(
-        &self,
-        session: &mut Session,
-        error: &Error,
-        ctx: &mut RequestCtx,
-    ) -> FailToProxy
-    where
-        Self::CTX: Send + Sync,
-    {
-        self.stored_failed(session, error, ctx).await
-    }
-
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx)
-    where
-        Self::CTX: Send + Sync,
-    {
-        Self::stored_logged(session, error, ctx);
-    }
-
-    /// Failures are counted and logged where they are handled, without query strings.
-    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
-        true
-    }
-
-    fn request_summary(&self, _session: &Session, ctx: &RequestCtx) -> String {
-        format!("request {}", ctx.request_id)
     }
 }
 

@@ -46,6 +46,9 @@ struct Remembered {
 pub struct StoredTarget {
     target: Arc<Target>,
     passthrough: Option<Secret>,
+    /// Of the provider's answer, once its head has come.
+    status: Option<u16>,
+    body_bytes: u64,
 }
 
 impl StoredResponses {
@@ -78,7 +81,7 @@ impl StoredResponses {
         };
         let target = target.map(Arc::clone).ok_or(Rejection::NotFound)?;
         let passthrough = known.passthrough.clone();
-        Ok(StoredTarget { target, passthrough })
+        Ok(StoredTarget { target, passthrough, status: None, body_bytes: 0 })
     }
 }
 
@@ -146,8 +149,11 @@ impl Gateway {
 
     pub(super) fn stored_response(
         upstream: &mut ResponseHeader,
-        ctx: &RequestCtx,
+        ctx: &mut RequestCtx,
     ) -> Result<(), BError> {
+        if let Some(stored) = &mut ctx.stored {
+            stored.status = Some(upstream.status.as_u16());
+        }
         let id = upstream.headers.get("x-request-id").cloned();
         let dropped: Vec<HeaderName> = upstream
             .headers
@@ -201,17 +207,28 @@ impl Gateway {
         FailToProxy { error_code: written.unwrap_or(0), can_reuse_downstream: false }
     }
 
+    /// A part of the answer on its way. The row is written before the client has the last one.
+    pub(super) fn stored_part(session: &Session, bytes: usize, is_end: bool, ctx: &mut RequestCtx) {
+        if let Some(stored) = &mut ctx.stored {
+            stored.body_bytes += bytes as u64;
+        }
+        if is_end {
+            Self::stored_logged(session, None, ctx);
+        }
+    }
+
     /// Writes the row of a header-routed request. All others have written theirs.
     pub(super) fn stored_logged(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
         let Some(stored) = &ctx.stored else { return };
         let row = Arc::clone(&stored.target.row);
         let is_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        let written = session.response_written().filter(|_| !is_client);
-        let status = written.map_or(499, |head| head.status.as_u16());
+        let written = || session.response_written().map(|head| head.status.as_u16());
+        let status = stored.status.or_else(written).filter(|_| !is_client).unwrap_or(499);
+        let body_bytes = stored.body_bytes;
         if let Some(recorder) = &mut ctx.recorder {
             recorder.note(|usage| {
                 usage.target = Some(row);
-                usage.response_bytes = session.body_bytes_sent() as u64;
+                usage.response_bytes = body_bytes;
             });
         }
         let (outcome, error_class) = match (error, status) {
