@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::BError;
 use pingora_http::ResponseHeader;
@@ -21,6 +21,16 @@ use crate::rejection::Rejection;
 /// reset the connection, and the answer could be lost.
 pub const DISCARD_BYTES_MAX: usize = 64 * 1024;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+const X_DEPLOYMENT: HeaderName = HeaderName::from_static("x-sluice-deployment");
+const X_MODEL: HeaderName = HeaderName::from_static("x-sluice-model");
+const X_PROVIDER: HeaderName = HeaderName::from_static("x-sluice-provider");
+const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-sluice-attempts");
+const X_CACHE: HeaderName = HeaderName::from_static("x-sluice-cache");
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Says no in the caller's dialect. `discard_max` bounds what is still read of the body.
 pub async fn reject(
@@ -144,15 +154,15 @@ pub fn answer_head(
     }
     let id = origin.request_id.as_hyphenated().to_string();
     request_id_headers(&mut head, origin.envelope, &id)?;
-    let upstream_id = upstream.get("x-request-id").or_else(|| upstream.get("request-id"));
+    let upstream_id = upstream.get(X_REQUEST_ID).or_else(|| upstream.get(REQUEST_ID));
     if let Some(upstream_id) = upstream_id {
-        head.insert_header("x-upstream-request-id", upstream_id)?;
+        head.insert_header(X_UPSTREAM_REQUEST_ID, upstream_id)?;
     }
-    head.insert_header("x-sluice-deployment", text(&origin.deployment.name))?;
-    head.insert_header("x-sluice-model", text(&origin.target.row.model_alias))?;
-    head.insert_header("x-sluice-provider", origin.target.row.provider)?;
-    head.insert_header("x-sluice-attempts", origin.attempts)?;
-    head.insert_header("x-sluice-cache", "bypass")?;
+    head.insert_header(X_DEPLOYMENT, text(&origin.deployment.name))?;
+    head.insert_header(X_MODEL, text(&origin.target.row.model_alias))?;
+    head.insert_header(X_PROVIDER, HeaderValue::from_static(origin.target.row.provider))?;
+    head.insert_header(X_ATTEMPTS, origin.attempts)?;
+    head.insert_header(X_CACHE, HeaderValue::from_static("bypass"))?;
     Ok(head)
 }
 
@@ -162,9 +172,9 @@ fn request_id_headers(
     envelope: Envelope,
     id: &str,
 ) -> Result<(), BError> {
-    head.insert_header("x-request-id", id)?;
+    head.insert_header(X_REQUEST_ID, id)?;
     if envelope == Envelope::Anthropic {
-        head.insert_header("request-id", id)?;
+        head.insert_header(REQUEST_ID, id)?;
     }
     Ok(())
 }
@@ -180,7 +190,7 @@ pub fn retry_headers(
         head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
     }
     if let Some(should_retry) = should_retry {
-        head.insert_header("x-should-retry", if should_retry { "true" } else { "false" })?;
+        head.insert_header(X_SHOULD_RETRY, if should_retry { "true" } else { "false" })?;
     }
     Ok(())
 }
