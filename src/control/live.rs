@@ -1,7 +1,7 @@
 //! What changes with traffic, beside the snapshot: kept by id, so that a reload forgets nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Millis;
@@ -35,7 +35,8 @@ pub struct TargetLive {
 pub struct ConnectionLive {
     /// Its credential was refused: not used before this time, in [`Millis`].
     benched_until: AtomicU64,
-    pub benched_total: AtomicU64,
+    /// Counts requests, so that they go round the addresses of the upstream.
+    turns: AtomicUsize,
     checked: Mutex<Option<Checked>>,
 }
 
@@ -104,6 +105,11 @@ impl Drop for InFlight {
 // === impl ConnectionLive ===
 
 impl ConnectionLive {
+    /// A number that counts up with each call.
+    pub fn turn(&self) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The running checks, if they are still the wanted ones; else those that `start` starts.
     pub fn health(
         &self,
@@ -124,7 +130,6 @@ impl ConnectionLive {
 
     pub fn bench(&self, until: Millis) {
         self.benched_until.fetch_max(until.0, Ordering::Relaxed);
-        self.benched_total.fetch_add(1, Ordering::Relaxed);
     }
 
     /// When the bench ends, if it has not yet.

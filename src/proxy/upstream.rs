@@ -58,45 +58,60 @@ pub async fn connect(
 ) -> Result<Link, Failure> {
     let deadline = Instant::now() + time;
     let addresses = addresses(connection).await?;
+    let is_up = |address: &SocketAddr| {
+        connection.health.as_ref().is_none_or(|health| health.is_healthy(*address))
+    };
+    let n_tries = addresses.len().min(ADDRESSES_MAX);
+    let in_turn = in_turn(&addresses, connection.live.turn(), is_up).take(n_tries);
     let mut failure = Failure::Dns;
-    for address in addresses.into_iter().take(ADDRESSES_MAX) {
-        let left = deadline.saturating_duration_since(Instant::now());
+    for (n_tried, address) in in_turn.enumerate() {
         let peer = peer(connection, address);
         if !is_new_wanted && let Some(stream) = connector.reused_stream(&peer).await {
             return Ok(Link { stream, peer, is_reused: true });
         }
+        // An address that swallows packets leaves its share of the time to the others.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(n_tries - n_tried).unwrap_or(1).max(1);
         // Rare and large: on the heap, so that requests on pooled connections do not carry it.
         let opened = Box::pin(connector.new_stream(&peer));
-        match timeout(left, opened).await {
+        match timeout(share, opened).await {
             Ok(Ok(stream)) => return Ok(Link { stream, peer, is_reused: false }),
             Ok(Err(error)) => {
                 tracing::debug!(connection = &*connection.name, %error, "cannot connect");
                 failure = connect_failure(&error);
             }
-            Err(_elapsed) => return Err(Failure::ConnectTimeout),
+            Err(_elapsed) => failure = Failure::ConnectTimeout,
         }
     }
     Err(failure)
 }
 
-/// The addresses to try, first one first.
-async fn addresses(connection: &Connection) -> Result<Vec<SocketAddr>, Failure> {
+/// All addresses that are up, beginning with the one whose turn it is. When none is up, all are
+/// tried: that is how one is found to be up again.
+fn in_turn(
+    addresses: &[SocketAddr],
+    turn: usize,
+    is_up: impl Fn(&SocketAddr) -> bool,
+) -> impl Iterator<Item = SocketAddr> {
+    let is_any_up = addresses.iter().any(&is_up);
+    let first = turn.checked_rem(addresses.len()).unwrap_or(0);
+    let round = addresses.iter().cycle().skip(first).take(addresses.len());
+    round.filter(move |address| !is_any_up || is_up(address)).copied()
+}
+
+/// The addresses that may be reached.
+async fn addresses(connection: &Connection) -> Result<Arc<[SocketAddr]>, Failure> {
     let name = &connection.upstream_name;
     let mut found = name.addresses(Millis::now());
     if matches!(found, Addresses::Unusable(NoAddress::Unresolved)) {
         name.resolved(RESOLVE_MAX).await;
         found = name.addresses(Millis::now());
     }
-    let addresses = match found {
-        Addresses::Known(addresses) => addresses,
-        Addresses::Unusable(NoAddress::Unresolved) => return Err(Failure::Dns),
-        Addresses::Unusable(NoAddress::Forbidden) => return Err(Failure::Forbidden),
-    };
-    let is_up = |address: &SocketAddr| {
-        connection.health.as_ref().is_none_or(|health| health.is_healthy(*address))
-    };
-    let up: Vec<_> = addresses.iter().copied().filter(is_up).collect();
-    Ok(if up.is_empty() { addresses.to_vec() } else { up })
+    match found {
+        Addresses::Known(addresses) => Ok(addresses),
+        Addresses::Unusable(NoAddress::Unresolved) => Err(Failure::Dns),
+        Addresses::Unusable(NoAddress::Forbidden) => Err(Failure::Forbidden),
+    }
 }
 
 /// The peer of an address, made when the address is first used.
@@ -214,5 +229,32 @@ impl Sent {
         if let Some(stream) = self.session.reuse().await {
             connector.release_stream(stream, self.peer.reuse_hash(), Some(POOL_IDLE_MAX));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses() -> Vec<SocketAddr> {
+        ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|text| text.parse().unwrap()).into()
+    }
+
+    fn ips_in_turn(turn: usize, is_up: impl Fn(&SocketAddr) -> bool) -> Vec<String> {
+        in_turn(&addresses(), turn, is_up).map(|address| address.ip().to_string()).collect()
+    }
+
+    #[test]
+    fn requests_go_round_the_addresses() {
+        assert_eq!(ips_in_turn(0, |_| true), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        assert_eq!(ips_in_turn(4, |_| true), ["10.0.0.2", "10.0.0.3", "10.0.0.1"]);
+        assert_eq!(in_turn(&[], 7, |_| true).count(), 0);
+    }
+
+    #[test]
+    fn address_that_is_down_is_left_out_unless_all_are() {
+        let is_up = |address: &SocketAddr| address.ip().to_string() != "10.0.0.2";
+        assert_eq!(ips_in_turn(1, is_up), ["10.0.0.3", "10.0.0.1"]);
+        assert_eq!(ips_in_turn(2, |_| false), ["10.0.0.3", "10.0.0.1", "10.0.0.2"]);
     }
 }

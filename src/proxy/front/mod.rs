@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -121,9 +122,10 @@ impl Front {
 
     /// Serves the requests of an HTTP/1.1 connection until it closes.
     async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
+        let mut stop = pin!(signalled(shutdown));
         let mut idle_max = self.limits.header_timeout; // A new connection has to say something.
         for served in 0.. {
-            let read = match self.next_head(&mut stream, shutdown, idle_max).await {
+            let read = match self.next_head(&mut stream, stop.as_mut(), idle_max).await {
                 Ok(read) => read,
                 Err(NoHead::Quiet) => return,
                 Err(NoHead::TooSlow) => {
@@ -174,14 +176,14 @@ impl Front {
     async fn next_head(
         &self,
         stream: &mut Stream,
-        shutdown: &ShutdownWatch,
+        stop: Pin<&mut impl Future<Output = ()>>,
         idle_max: Duration,
     ) -> Result<Read, NoHead> {
         let mut bytes = BytesMut::with_capacity(READ_BYTES);
         let first = tokio::select! {
             biased;
             read = timeout(idle_max, stream.read_buf(&mut bytes)) => read,
-            () = signalled(shutdown) => return Err(NoHead::Quiet),
+            () = stop => return Err(NoHead::Quiet),
         };
         if !matches!(first, Ok(Ok(1..))) {
             return Err(NoHead::Quiet); // Closed, or idle for too long.
