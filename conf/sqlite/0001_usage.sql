@@ -1,7 +1,8 @@
 -- Usage rows in the embedded store. docs/usage-rows.md tells what each column of `requests` means.
 --
 -- What many rows share is kept once and named by number: a row is a few hundred bytes and one
--- insert into one tree and one index. `requests` puts it together again.
+-- insert into one tree and one index. `requests` puts it together again, in the SQL of SQLite 3.38,
+-- so that the file can be read with the tools that are on a machine.
 
 -- Who called: a key in its environment. `identity` is all the other columns, as one text.
 CREATE TABLE callers (
@@ -107,24 +108,26 @@ SELECT
     coalesce(r.metadata, '{}') AS metadata,
     r.correlation_id, r.client_request_id, r.upstream_request_id,
     (
-        SELECT json_group_array(
-            json_object(
-                'target_id', at.target_id,
-                'connection_id', at.connection_id,
-                'connection', at.connection,
-                'model', at.model,
-                'status', a.value ->> 1,
-                'error_class', a.value ->> 2,
-                'maybe_billed', json(iif(a.value ->> 3, 'true', 'false')),
-                'started_us', a.value ->> 4,
-                'headers_us', a.value ->> 5,
-                'first_token_us', a.value ->> 6,
-                'total_us', a.value ->> 7
-            )
+        SELECT json_group_array(json(attempt))
+        FROM (
+            SELECT
+                json_object(
+                    'target_id', at.target_id,
+                    'connection_id', at.connection_id,
+                    'connection', at.connection,
+                    'model', at.model,
+                    'status', a.value ->> 1,
+                    'error_class', a.value ->> 2,
+                    'maybe_billed', json(iif(a.value ->> 3, 'true', 'false')),
+                    'started_us', a.value ->> 4,
+                    'headers_us', a.value ->> 5,
+                    'first_token_us', a.value ->> 6,
+                    'total_us', a.value ->> 7
+                ) AS attempt
+            FROM json_each(coalesce(r.attempts, '[]')) AS a
+            JOIN targets AS at ON at.id = a.value ->> 0
             ORDER BY a.key
         )
-        FROM json_each(coalesce(r.attempts, '[]')) AS a
-        JOIN targets AS at ON at.id = a.value ->> 0
     ) AS attempts
 FROM request_rows AS r
 JOIN callers AS c ON c.id = r.caller

@@ -437,3 +437,21 @@ async fn stream_is_priced_for_what_was_seen_when_it_breaks() {
     assert_eq!(row["usage_source"], "estimated");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn store_can_be_read_with_the_sqlite_of_the_machine() {
+    let (gateway, _mock) = TestGateway::with_mock().await;
+    let answer = gateway.chat("").await;
+    gateway.rows().await; // Written by now.
+    let script = "import json, sqlite3, sys\n\
+        store = sqlite3.connect(sys.argv[1])\n\
+        row = store.execute('SELECT request_id, workspace, attempts FROM requests').fetchone()\n\
+        print(row[0], row[1], len(json.loads(row[2])))";
+    let store = gateway.dir.path().join("usage.db");
+    let output = std::process::Command::new("python3").args(["-c", script]).arg(store).output();
+    let output = output.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let id = answer.header("x-request-id").unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{id} acme 1\n"), "{errors}");
+    gateway.stop().await;
+}
