@@ -176,11 +176,6 @@ impl Sent {
         }
     }
 
-    /// Whether nothing at all has been received.
-    pub fn is_silent(&self) -> bool {
-        self.session.resp_header().is_none()
-    }
-
     pub fn head(&self) -> Option<&ResponseHeader> {
         self.session.resp_header()
     }
