@@ -11,6 +11,7 @@
     reason = "a test may panic, and compares whole numbers"
 )]
 
+mod clickhouse_server;
 mod client;
 mod harness;
 
@@ -18,6 +19,7 @@ mod answers;
 mod bad_input;
 mod basics;
 mod binary;
+mod clickhouse_faults;
 mod client_faults;
 mod command_line;
 mod documents;
