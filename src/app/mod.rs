@@ -36,6 +36,7 @@ use crate::config::ConfigError;
 use crate::config::server::ServerConfig;
 use crate::control::State;
 use crate::control::live::Live;
+use crate::net::pool::Pool;
 use crate::net::resolve::{Resolver, ResolverConfig, SystemLookup};
 use crate::proxy::call::BodyLimits;
 use crate::proxy::flow::Flow;
@@ -136,7 +137,8 @@ impl App {
         let flow = Arc::new(Flow::default());
         let gateway = Gateway {
             state: Arc::clone(&state),
-            connector: Arc::new(TransportConnector::new(Some(connector_options(&config)))),
+            connector: TransportConnector::new(Some(connector_options(&config))),
+            pool: Arc::new(Pool::new(config.upstream.keepalive_pool)),
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
             clock: around.clock,

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::{BufMut as _, BytesMut};
 
 use crate::config::resources::{
@@ -206,7 +205,6 @@ impl Builder<'_> {
             upstream_name,
             health,
             live,
-            peers: ArcSwap::default(),
         })
     }
 

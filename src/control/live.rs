@@ -1,17 +1,24 @@
 //! What changes with traffic, beside the snapshot: kept by id, so that a reload forgets nothing.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
 
 use crate::clock::Millis;
 use crate::config::resources::{BaseUrl, HealthCheck};
 use crate::id::{ConnectionId, TargetId};
 use crate::net::health::Health;
+use crate::net::peer::UpstreamPeer;
 use crate::route::breaker::Breaker;
 use crate::route::ewma::PeakEwma;
 use crate::route::retry_budget::RetryBudget;
 use crate::route::swrr::Swrr;
+
+/// Addresses of one connection that are remembered; those of a name that changes come and go.
+const PEERS_MAX: usize = 64;
 
 /// The live state of a deployment. Its id includes the environment's, so none is shared.
 #[derive(Debug)]
@@ -38,6 +45,8 @@ pub struct ConnectionLive {
     /// Counts requests, so that they go round the addresses of the upstream.
     turns: AtomicUsize,
     checked: Mutex<Option<Checked>>,
+    /// Those that were used, the newest at the end, with their open connections.
+    peers: ArcSwap<Vec<UpstreamPeer>>,
 }
 
 /// Active checks that run, and what they were started for.
@@ -108,6 +117,21 @@ impl ConnectionLive {
     /// A number that counts up with each call.
     pub fn turn(&self) -> usize {
         self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The peer of an address, made when the address is first used.
+    pub fn peer(&self, address: SocketAddr, base_url: &BaseUrl) -> UpstreamPeer {
+        let is_it = |peer: &&UpstreamPeer| peer.is_for(address, base_url.is_tls, &base_url.host);
+        if let Some(peer) = self.peers.load().iter().find(is_it) {
+            return peer.clone();
+        }
+        let peer = UpstreamPeer::new(address, base_url.is_tls, &base_url.host);
+        self.peers.rcu(|known| {
+            let n_forgotten = (known.len() + 1).saturating_sub(PEERS_MAX);
+            let kept = known.iter().skip(n_forgotten).cloned();
+            kept.chain([peer.clone()]).collect::<Vec<_>>()
+        });
+        peer
     }
 
     /// The running checks, if they are still the wanted ones; else those that `start` starts.

@@ -3,11 +3,9 @@
 //! A request loads one [`Snapshot`] and works on it to its end, whatever is reloaded meanwhile.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::config::resources::{
@@ -112,8 +110,6 @@ pub struct Connection {
     pub upstream_name: Arc<Name>,
     pub health: Option<Arc<Health>>,
     pub live: Arc<ConnectionLive>,
-    /// One peer per address, made when the address is first used.
-    pub peers: ArcSwap<Vec<(SocketAddr, crate::net::peer::UpstreamPeer)>>,
 }
 
 /// Header lines that hold a credential, hence no `Debug` of them.

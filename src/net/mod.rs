@@ -3,4 +3,5 @@
 pub mod guard;
 pub mod health;
 pub mod peer;
+pub mod pool;
 pub mod resolve;

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, header};
-use pingora_error::{BError, ErrorType};
 use pingora_timeout::timeout;
 
 use crate::clock::Millis;
@@ -20,7 +19,7 @@ use crate::proxy::forward::{LastAnswer, Request, Turn, credential};
 use crate::proxy::relay::Body;
 use crate::proxy::serve::Gateway;
 use crate::proxy::stored::passthrough_line;
-use crate::proxy::upstream::{self, Link, Sent};
+use crate::proxy::upstream::{self, Link, NoHead, Sent};
 use crate::route::failure::{self, Failure, Stage, Verdict, judge};
 use crate::route::retry_after::parse_retry_after;
 use crate::usage::record::AttemptRow;
@@ -132,12 +131,10 @@ impl Try<'_> {
     /// Sends the request and reads until it is clear that the answer counts.
     async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
         let outgoing = self.request.call.outgoing(&self.target.upstream_model);
-        let sent = self.send(&outgoing.body, &mut row.is_maybe_billed).await?;
+        let mut sent = self.send(&outgoing.body, &mut row.is_maybe_billed).await?;
         row.headers_us = Some(self.elapsed_us());
-        let (status, headers) = sent
-            .head()
-            .map(|head| (head.status.as_u16(), head.headers.clone()))
-            .ok_or(Failure::MalformedHead)?;
+        let status = sent.head.status;
+        let headers = std::mem::take(&mut sent.head.headers);
         row.status = Some(status);
         if !(200..300).contains(&status) {
             // Rare and large: on the heap.
@@ -191,12 +188,13 @@ impl Try<'_> {
     ) -> Result<Sent, (Failure, IsStale)> {
         let (time, failure) = self.within(self.target.timeouts.headers, Failure::HeadersTimeout);
         let exchanged = async {
-            let (mut sent, written) = link.send(head, body).await;
+            let (unanswered, written) = link.send(head, body).await;
             // An upstream may answer, and close, before it has read everything.
-            let read = sent.read_head().await;
-            read.map(|()| sent).map_err(|error| match written {
-                Err(_) => (Failure::Unsent, IsStale(true)),
-                Ok(()) => broken_head(&error),
+            let read = unanswered.read_head().await;
+            read.map_err(|error| match (written, error) {
+                (Err(_), _) => (Failure::Unsent, IsStale(true)),
+                (Ok(()), NoHead::Closed) => (Failure::Reset, IsStale(true)),
+                (Ok(()), NoHead::Malformed) => (Failure::MalformedHead, IsStale(false)),
             })
         };
         timeout(time, exchanged).await.unwrap_or(Err((failure, IsStale(false))))
@@ -246,7 +244,7 @@ impl Try<'_> {
         let read = timeout(LAST_ANSWER_TIME_MAX, read_short(&mut sent));
         let answer = match read.await {
             Ok(Some(body)) => {
-                sent.release(&self.gateway.connector).await;
+                sent.release(&self.gateway.pool);
                 Some(LastAnswer { status, headers, body })
             }
             _ => None,
@@ -321,14 +319,6 @@ impl Try<'_> {
 
 /// Whether a pooled connection was closed by the upstream before the request reached it.
 struct IsStale(bool);
-
-fn broken_head(error: &BError) -> (Failure, IsStale) {
-    match error.etype() {
-        ErrorType::ConnectionClosed | ErrorType::ReadError => (Failure::Reset, IsStale(true)),
-        ErrorType::ReadTimedout => (Failure::HeadersTimeout, IsStale(false)),
-        _ => (Failure::MalformedHead, IsStale(false)),
-    }
-}
 
 /// A short body, or `None` when it breaks; what is over the bound is left away.
 async fn read_short(sent: &mut Sent) -> Option<Bytes> {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::clock::{Clock, Millis};
 use crate::control::State;
 use crate::dialect::{Dialect, Endpoint, Envelope};
+use crate::net::pool::Pool;
 use crate::proxy::admit::{self, Known};
 use crate::proxy::call::{self, BodyLimits, Call};
 use crate::proxy::flow::{Entered, Flow};
@@ -46,7 +47,9 @@ pub struct GatewayLimits {
 /// The data plane.
 pub struct Gateway {
     pub state: Arc<State>,
-    pub connector: Arc<TransportConnector>,
+    /// Makes connections to upstreams; `pool` keeps them.
+    pub connector: TransportConnector,
+    pub pool: Arc<Pool>,
     pub usage: UsageSink,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,

@@ -24,7 +24,7 @@ use crate::net::resolve::{Addresses, NoAddress};
 use crate::proxy::admit::Known;
 use crate::proxy::record::Ending;
 use crate::proxy::serve::{Gateway, RequestCtx};
-use crate::proxy::{headers, respond, upstream};
+use crate::proxy::{headers, respond};
 use crate::rejection::{Rejection, UpstreamStatus};
 use crate::secret::Secret;
 use crate::usage::record::Outcome;
@@ -106,7 +106,7 @@ impl Gateway {
         let address = address.ok_or_else(|| {
             Error::explain(ErrorType::ConnectNoRoute, "no address of the upstream can be used")
         })?;
-        let mut peer = upstream::peer(connection, address).to_http_peer();
+        let mut peer = connection.live.peer(address, &connection.base_url).to_http_peer();
         let timeouts = stored.target.timeouts;
         peer.options.total_connection_timeout = Some(timeouts.connect);
         peer.options.read_timeout = Some(timeouts.headers);

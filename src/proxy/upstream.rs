@@ -6,28 +6,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt as _;
+use bytes::{Buf as _, Bytes, BytesMut};
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::v1::client::HttpSession;
-use pingora_core::upstreams::peer::Peer as _;
 use pingora_error::{BError, ErrorType};
-use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::clock::Millis;
 use crate::control::snapshot::Connection;
+use crate::head::answer::{AnswerHead, Framing, take_head};
+use crate::head::chunked::ChunkedCheck;
 use crate::json::Spliced;
-use crate::net::peer::{POOL_IDLE_MAX, UpstreamPeer};
+use crate::net::peer::UpstreamPeer;
+use crate::net::pool::Pool;
 use crate::net::resolve::{Addresses, NoAddress};
 use crate::route::failure::Failure;
 
 /// A request of up to this size leaves in one write.
 const ONE_WRITE_MAX: usize = 64 * 1024;
-/// What is already there of a body is taken together up to this size.
-const TOGETHER_MAX: usize = 16 * 1024;
+/// Room for one read: a head and a short answer, or an event or two.
+const READ_BYTES_MIN: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 64 * 1024;
 /// A cold name is waited for this long.
 const RESOLVE_MAX: Duration = Duration::from_secs(1);
 /// Addresses of one name that one attempt tries.
@@ -42,11 +42,38 @@ pub struct Link {
 }
 
 /// A connection on which the request has been sent.
-pub struct Sent {
-    session: Box<HttpSession>,
+pub struct Unanswered {
+    stream: Stream,
     peer: UpstreamPeer,
-    /// Met while reading ahead; Pingora reports an error once and the end of the body ever after.
-    failed: Option<BError>,
+}
+
+/// Why there is no head of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoHead {
+    /// The connection ended before.
+    Closed,
+    Malformed,
+}
+
+/// A connection on which the answer arrives.
+pub struct Sent {
+    stream: Stream,
+    peer: UpstreamPeer,
+    pub head: AnswerHead,
+    left: Left,
+    /// What has been read and not been taken.
+    read: BytesMut,
+    /// Room for the next read.
+    read_bytes: usize,
+}
+
+/// What is still to come of a body.
+enum Left {
+    Nothing,
+    Bytes(u64),
+    Chunks(Box<ChunkedCheck>),
+    /// Everything until the connection ends.
+    All,
 }
 
 /// Finds or makes a connection within `time`.
@@ -65,8 +92,8 @@ pub async fn connect(
     let in_turn = in_turn(&addresses, connection.live.turn(), is_up).take(n_tries);
     let mut failure = Failure::Dns;
     for (n_tried, address) in in_turn.enumerate() {
-        let peer = peer(connection, address);
-        if !is_new_wanted && let Some(stream) = connector.reused_stream(&peer).await {
+        let peer = connection.live.peer(address, &connection.base_url);
+        if !is_new_wanted && let Some(stream) = peer.idle().take() {
             return Ok(Link { stream, peer, is_reused: true });
         }
         // An address that swallows packets leaves its share of the time to the others.
@@ -114,22 +141,6 @@ async fn addresses(connection: &Connection) -> Result<Arc<[SocketAddr]>, Failure
     }
 }
 
-/// The peer of an address, made when the address is first used.
-pub fn peer(connection: &Connection, address: SocketAddr) -> UpstreamPeer {
-    let known = connection.peers.load();
-    if let Some((_, peer)) = known.iter().find(|(of, _)| *of == address) {
-        return peer.clone();
-    }
-    let url = &connection.base_url;
-    let peer = UpstreamPeer::new(address, url.is_tls, &url.host);
-    connection.peers.rcu(|known| {
-        let mut known = known.to_vec();
-        known.push((address, peer.clone()));
-        known
-    });
-    peer
-}
-
 fn connect_failure(error: &BError) -> Failure {
     match error.etype() {
         ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Failure::ConnectTimeout,
@@ -143,7 +154,11 @@ fn connect_failure(error: &BError) -> Failure {
 
 impl Link {
     /// Sends a request. An error of the write may hide an answer: read it all the same.
-    pub async fn send(mut self, mut head: BytesMut, body: &Spliced) -> (Sent, io::Result<()>) {
+    pub async fn send(
+        mut self,
+        mut head: BytesMut,
+        body: &Spliced,
+    ) -> (Unanswered, io::Result<()>) {
         let written = async {
             if body.len() <= ONE_WRITE_MAX {
                 for part in body.parts() {
@@ -159,76 +174,141 @@ impl Link {
             self.stream.flush().await
         };
         let written = written.await;
-        let session = Box::new(HttpSession::new(self.stream));
-        (Sent { session, peer: self.peer, failed: None }, written)
+        (Unanswered { stream: self.stream, peer: self.peer }, written)
+    }
+}
+
+impl Unanswered {
+    /// Reads the head of the answer, past informational ones. Takes as long as it takes.
+    pub async fn read_head(mut self) -> Result<Sent, NoHead> {
+        let mut read = BytesMut::with_capacity(READ_BYTES_MIN);
+        let mut searched = 0;
+        loop {
+            match take_head(&mut read, searched).map_err(|_| NoHead::Malformed)? {
+                Some(AnswerHead { status: 101, .. }) => return Err(NoHead::Malformed),
+                Some(AnswerHead { status: 100..200, .. }) => {
+                    searched = 0;
+                    continue;
+                }
+                Some(head) => {
+                    let left = match head.framing {
+                        Framing::None => Left::Nothing,
+                        Framing::Length(bytes) => Left::Bytes(bytes),
+                        Framing::Chunked => Left::Chunks(Box::new(ChunkedCheck::of_answer())),
+                        Framing::UntilClose => Left::All,
+                    };
+                    let Self { stream, peer } = self;
+                    return Ok(Sent { stream, peer, head, left, read, read_bytes: READ_BYTES_MIN });
+                }
+                None => {}
+            }
+            // The end may lie across two reads.
+            searched = read.len().saturating_sub(3);
+            read.reserve(READ_BYTES_MIN / 2);
+            match self.stream.read_buf(&mut read).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Err(NoHead::Closed),
+            }
+        }
     }
 }
 
 impl Sent {
-    /// Reads the head of the answer, past informational ones. Takes as long as it takes.
-    pub async fn read_head(&mut self) -> Result<(), BError> {
+    /// The next part of the body, as much as is there; `None` at its end.
+    pub async fn read(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            self.session.read_response().await?;
-            let status = self.session.get_status().map_or(0, |status| status.as_u16());
-            if !(100..=199).contains(&status) || status == 101 {
-                return Ok(());
+            if let Some(part) = self.take_part()? {
+                return Ok(Some(part));
             }
+            if self.is_done() {
+                return Ok(None);
+            }
+            let room = match self.left {
+                // All of a short answer lies together.
+                Left::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+                _ => self.read_bytes,
+            };
+            self.read.reserve(room.min(READ_BYTES_MAX));
+            let n = self.stream.read_buf(&mut self.read).await?;
+            if n == 0 {
+                return match self.left {
+                    Left::All => {
+                        self.left = Left::Nothing;
+                        Ok(None)
+                    }
+                    _ => Err(io::ErrorKind::UnexpectedEof.into()),
+                };
+            }
+            // Long answers are read in large pieces, and waiting for slow ones takes little room.
+            self.read_bytes = (2 * n).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         }
     }
 
-    pub fn head(&self) -> Option<&ResponseHeader> {
-        self.session.resp_header()
-    }
-
-    /// The next part of the body; `None` at its end.
-    pub async fn read(&mut self) -> Result<Option<Bytes>, BError> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
+    /// The data in what has been read.
+    fn take_part(&mut self) -> io::Result<Option<Bytes>> {
+        if self.read.is_empty() {
+            return Ok(None);
         }
-        let Some(first) = self.session.read_body_bytes().await? else { return Ok(None) };
-        if self.session.is_body_done() || TOGETHER_MAX <= first.len() {
-            return Ok(Some(first));
-        }
-        let mut together: Option<BytesMut> = None;
-        // What has arrived with the same segment leaves with the same write.
-        while together.as_ref().map_or(first.len(), BytesMut::len) < TOGETHER_MAX
-            && !self.session.is_body_done()
-        {
-            let next = tokio::task::unconstrained(self.session.read_body_ref()).now_or_never();
-            match next {
-                Some(Ok(Some(more))) => together
-                    .get_or_insert_with(|| {
-                        let mut buffer = BytesMut::with_capacity(first.len() + 4 * more.len());
-                        buffer.extend_from_slice(&first);
-                        buffer
-                    })
-                    .extend_from_slice(more),
-                Some(Err(error)) => {
-                    self.failed = Some(error);
-                    break;
+        let part = match &mut self.left {
+            Left::Nothing => return Ok(None),
+            Left::All => self.read.split(),
+            Left::Bytes(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
+                *left -= here as u64;
+                if *left == 0 {
+                    self.left = Left::Nothing;
                 }
-                Some(Ok(None)) | None => break,
+                self.read.split_to(here)
             }
-        }
-        Ok(Some(together.map_or(first, BytesMut::freeze)))
+            Left::Chunks(chunks) => {
+                let data = take_data(chunks, &mut self.read)?;
+                if chunks.is_done() {
+                    self.left = Left::Nothing;
+                }
+                data
+            }
+        };
+        Ok(Some(part.freeze()).filter(|part| !part.is_empty()))
     }
 
     /// Whether the whole body has been read.
-    pub fn is_done(&mut self) -> bool {
-        self.failed.is_none() && self.session.is_body_done()
+    pub fn is_done(&self) -> bool {
+        matches!(self.left, Left::Nothing)
     }
 
     /// Gives the connection back, if it is clean.
-    pub async fn release(mut self, connector: &Arc<TransportConnector>) {
-        self.session.respect_keepalive();
-        if let Some(stream) = self.session.reuse().await {
-            connector.release_stream(stream, self.peer.reuse_hash(), Some(POOL_IDLE_MAX));
+    pub fn release(self, pool: &Arc<Pool>) {
+        if self.head.is_kept && self.is_done() && self.read.is_empty() {
+            self.peer.idle().put(self.stream, pool);
         }
     }
 }
 
+/// Takes the data out of `read`, which begins within a chunked body: the chunks move together over
+/// their framing.
+fn take_data(chunks: &mut ChunkedCheck, read: &mut BytesMut) -> io::Result<BytesMut> {
+    let mut pieces = Vec::new();
+    let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let taken = chunks.feed_data(read, |piece| pieces.push(piece)).map_err(malformed)?;
+    let mut body = read.split_to(taken);
+    let mut end = pieces.first().map_or(0, |first| first.start);
+    let start = end;
+    for piece in pieces {
+        let bytes = piece.len();
+        if piece.start != end {
+            body.copy_within(piece, end);
+        }
+        end += bytes;
+    }
+    body.truncate(end);
+    body.advance(start);
+    Ok(body)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn addresses() -> Vec<SocketAddr> {
@@ -251,5 +331,91 @@ mod tests {
         let is_up = |address: &SocketAddr| address.ip().to_string() != "10.0.0.2";
         assert_eq!(ips_in_turn(1, is_up), ["10.0.0.3", "10.0.0.1"]);
         assert_eq!(ips_in_turn(2, |_| false), ["10.0.0.3", "10.0.0.1", "10.0.0.2"]);
+    }
+
+    /// How an upstream goes on after it has written its answer.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Then {
+        Waits,
+        Closes,
+    }
+
+    /// The body of an answer that arrives in pieces of `cut` bytes, and whether its connection can
+    /// be used again.
+    async fn read(wire: Vec<u8>, then: Then, cut: usize) -> Result<(Vec<u8>, bool), String> {
+        let (ours, mut theirs) = tokio::io::duplex(cut);
+        let peer = UpstreamPeer::new("127.0.0.1:1".parse().unwrap(), false, "");
+        let unanswered = Unanswered { stream: Box::new(ours), peer: peer.clone() };
+        let upstream = tokio::spawn(async move {
+            theirs.write_all(&wire).await.ok();
+            (then == Then::Waits).then_some(theirs)
+        });
+        let mut sent = unanswered.read_head().await.map_err(|error| format!("{error:?}"))?;
+        let mut body = Vec::new();
+        while let Some(part) = sent.read().await.map_err(|error| error.to_string())? {
+            assert!(!part.is_empty());
+            body.extend_from_slice(&part);
+        }
+        sent.release(&Arc::new(Pool::new(1)));
+        let _still_open = upstream.await.unwrap();
+        Ok((body, peer.idle().take().is_some()))
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn answer_that_breaks_off_is_an_error() {
+        for wire in [
+            "HTTP/1.1 200 OK\r\ncontent-le",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcd",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        ] {
+            let read = block_on(read(wire.into(), Then::Closes, 9));
+            assert!(read.is_err(), "{wire}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn connection_is_kept_only_when_it_is_clean() {
+        let ok = "HTTP/1.1 200 OK\r\n";
+        for (wire, then, expected) in [
+            (format!("{ok}content-length: 3\r\n\r\nabc"), Then::Waits, true),
+            (
+                format!("HTTP/1.1 103 Early\r\n\r\n{ok}content-length: 3\r\n\r\nabc"),
+                Then::Waits,
+                true,
+            ),
+            (format!("{ok}content-length: 3\r\n\r\nabcd"), Then::Waits, false),
+            (format!("{ok}content-length: 3\r\n\r\nabc"), Then::Closes, false),
+            (format!("{ok}content-length: 3\r\nconnection: close\r\n\r\nabc"), Then::Waits, false),
+            (format!("{ok}\r\nabc"), Then::Closes, false),
+        ] {
+            let read = block_on(read(wire.clone().into(), then, 1024));
+            assert_eq!(read, Ok((b"abc".to_vec(), expected)), "{wire}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_are_put_together_however_they_are_cut(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..30),
+            cut in 1_usize..200,
+            pad in "[ ]{0,2}",
+        ) {
+            let mut wire = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+            for chunk in &chunks {
+                wire.extend_from_slice(format!("{:x}{pad}\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\nx-trailer: 1\r\n\r\n");
+            let read = block_on(read(wire, Then::Waits, cut));
+            prop_assert_eq!(read, Ok((chunks.concat(), true)));
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! Checks the framing of a chunked request body while its bytes pass.
+//! Checks the framing of a chunked body while its bytes pass, and says which of them are data.
 //!
 //! The parser behind this one decides where a body ends, too. Both agree only on bytes that leave no
 //! choice, so that everything else is refused.
+
+use std::ops::Range;
 
 use super::table::{EXTENSION, NAME, VALUE};
 
@@ -89,12 +91,20 @@ impl ChunkError {
 /// Follows one chunked body. However its bytes are cut, the verdict is the same.
 #[derive(Debug, Clone)]
 pub struct ChunkedCheck {
+    sender: Sender,
     state: Result<State, ChunkError>,
     data_bytes: u64,
     /// Extensions before the current chunk's.
     extension_bytes: u32,
     trailer_bytes: u32,
     name: Name,
+}
+
+/// Whose body it is. No other parser reads an upstream's answer, and its trailers go nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    Client,
+    Upstream,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +138,7 @@ enum State {
 impl Default for ChunkedCheck {
     fn default() -> Self {
         Self {
+            sender: Sender::Client,
             state: Ok(State::Size { value: 0, digits: 0 }),
             data_bytes: 0,
             extension_bytes: 0,
@@ -142,15 +153,33 @@ impl ChunkedCheck {
         Self::default()
     }
 
+    /// For the answer of an upstream: some pad the size of a chunk with spaces.
+    pub fn of_answer() -> Self {
+        Self { sender: Sender::Upstream, ..Self::default() }
+    }
+
     /// Looks at the next bytes, and says how many of them belong to this body: fewer than all when
     /// the next request begins in them. After an error it gives the same error for ever.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, ChunkError> {
+        self.feed_data(bytes, |_data| {})
+    }
+
+    /// The same; where in `bytes` there are data is told to `on_data`.
+    pub fn feed_data(
+        &mut self,
+        bytes: &[u8],
+        mut on_data: impl FnMut(Range<usize>),
+    ) -> Result<usize, ChunkError> {
         let mut state = self.state?;
         let mut rest = bytes;
         while state != State::Done {
             let Some((&byte, after)) = rest.split_first() else { break };
             (state, rest) = match state {
-                State::Data { left } => self.skip_data(left, rest),
+                State::Data { left } => {
+                    let (state, after) = self.skip_data(left, rest);
+                    on_data(bytes.len() - rest.len()..bytes.len() - after.len());
+                    (state, after)
+                }
                 _ => match self.step(state, byte) {
                     Ok(state) => (state, after),
                     Err(error) => {
@@ -187,7 +216,7 @@ impl ChunkedCheck {
 
     fn step(&mut self, state: State, byte: u8) -> Result<State, ChunkError> {
         match state {
-            State::Size { value, digits } => size(value, digits, byte),
+            State::Size { value, digits } => size(value, digits, byte, self.sender),
             State::Extension { size, bytes } => self.extension(size, bytes, byte),
             State::SizeEnd { size: 0 } => line_feed(byte, State::Line),
             State::SizeEnd { size } => line_feed(byte, State::Data { left: size }),
@@ -230,7 +259,9 @@ impl ChunkedCheck {
             (State::TrailerEnd, _) => line_feed(byte, State::Line),
             (State::TrailerValue, b'\r') => Ok(State::TrailerEnd),
             (State::TrailerValue, _) if VALUE.has(byte) => Ok(State::TrailerValue),
-            (State::TrailerName, b':') if self.name.is_forbidden() => {
+            (State::TrailerName, b':')
+                if self.sender == Sender::Client && self.name.is_forbidden() =>
+            {
                 Err(ChunkError::TrailerForbidden)
             }
             (State::TrailerName, b':') => Ok(State::TrailerValue),
@@ -248,7 +279,7 @@ impl ChunkedCheck {
 }
 
 /// After an extension's `;` there may be anything visible, after a size only that or the line's end.
-fn size(value: u64, digits: u8, byte: u8) -> Result<State, ChunkError> {
+fn size(value: u64, digits: u8, byte: u8, sender: Sender) -> Result<State, ChunkError> {
     match (byte, char::from(byte).to_digit(16)) {
         (_, Some(_)) if digits == SIZE_DIGITS_MAX => Err(ChunkError::SizeTooLong),
         (_, Some(digit)) => {
@@ -257,6 +288,9 @@ fn size(value: u64, digits: u8, byte: u8) -> Result<State, ChunkError> {
         (b'\n', None) if 0 < digits => Err(ChunkError::LineEnd),
         (b'\r', None) if 0 < digits => Ok(State::SizeEnd { size: value }),
         (b';', None) if 0 < digits => Ok(State::Extension { size: value, bytes: 1 }),
+        (b' ' | b'\t', None) if 0 < digits && sender == Sender::Upstream => {
+            Ok(State::Extension { size: value, bytes: 1 })
+        }
         _ => Err(ChunkError::Size),
     }
 }

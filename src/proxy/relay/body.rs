@@ -3,9 +3,10 @@
 //! What is read goes through the tap, which changes nothing, and lies ready until it is taken. Of an
 //! event stream only whole events become ready.
 
+use std::io;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
-use pingora_error::BError;
 
 use crate::dialect::Dialect;
 use crate::proxy::attempt::is_json;
@@ -115,7 +116,7 @@ impl Body {
     fn with_form(
         request: &Request<'_>,
         headers: &HeaderMap,
-        mut sent: Sent,
+        sent: Sent,
         form: Form,
     ) -> Result<Self, Failure> {
         let dialect = request.call.endpoint.dialect();
@@ -246,7 +247,7 @@ impl Body {
         } else {
             self.push(part);
         }
-        if self.sent.as_mut().is_none_or(Sent::is_done) { self.finish_decoding() } else { Ok(()) }
+        if self.sent.as_ref().is_none_or(Sent::is_done) { self.finish_decoding() } else { Ok(()) }
     }
 
     /// The upstream has no more: what the decoder still has is the end.
@@ -372,7 +373,7 @@ const fn has_last_event(dialect: Dialect) -> bool {
     matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages)
 }
 
-fn failure(error: &BError) -> Failure {
+fn failure(error: &io::Error) -> Failure {
     tracing::debug!(%error, "the upstream's answer broke");
     Failure::Reset
 }

@@ -166,7 +166,7 @@ impl Gateway {
                 self.record_whole(ctx, answer, source);
                 // Also before: the client's next request may come at once.
                 if let Some(sent) = answer.body.take_sent() {
-                    sent.release(&self.connector).await;
+                    sent.release(&self.pool);
                 }
             }
             let waiting = Instant::now();
