@@ -23,6 +23,7 @@ pub mod sse;
 pub mod dialect;
 pub mod head;
 pub mod json;
+pub mod limit;
 pub mod price;
 pub mod route;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::dialect::Envelope;
+use crate::limit::Standing;
 
 /// The gateway's own answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,8 @@ pub enum Rejection {
     RequestTimeout,
     #[error("the request body is larger than {bytes_max} bytes; send a smaller one")]
     TooLarge { bytes_max: usize },
+    #[error("{}", .0.message)]
+    Limited(Box<Limited>),
     #[error("too many requests at once; try again in a moment")]
     Overloaded { retry_after: Duration },
     #[error("no target of `{model}` is available at the moment; try again later")]
@@ -43,6 +46,24 @@ pub enum Rejection {
     Upstream { status: UpstreamStatus, message: &'static str, retry_after: Option<Duration> },
     #[error("something went wrong in the gateway; the request id helps its operator to find it")]
     Internal,
+}
+
+/// A limit refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    pub code: LimitCode,
+    pub message: String,
+    pub retry_after: Duration,
+    pub should_retry: bool,
+    pub standing: Standing,
+}
+
+/// The codes of a 429.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitCode {
+    Rate,
+    Budget,
+    Concurrency,
 }
 
 /// The codes of a 400.
@@ -81,7 +102,7 @@ pub struct Wire {
 
 impl Rejection {
     /// The one table.
-    pub const fn wire(&self) -> Wire {
+    pub fn wire(&self) -> Wire {
         const INVALID: &str = "invalid_request_error";
         let (status, code, openai, anthropic) = match self {
             Self::KeyMissing | Self::KeyRefused => {
@@ -96,6 +117,9 @@ impl Rejection {
             Self::BadRequest { code, .. } => (400, code.name(), INVALID, INVALID),
             Self::RequestTimeout => (408, "request_timeout", INVALID, INVALID),
             Self::TooLarge { .. } => (413, "request_too_large", INVALID, "request_too_large"),
+            Self::Limited(limited) => {
+                (429, limited.code.name(), "rate_limit_error", "rate_limit_error")
+            }
             Self::Overloaded { .. } => (503, "overloaded", "server_error", "overloaded_error"),
             Self::NoHealthyTarget { .. } => {
                 (503, "no_healthy_target", "server_error", "overloaded_error")
@@ -145,8 +169,9 @@ impl Rejection {
     }
 
     /// When trying again makes sense.
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
+            Self::Limited(limited) => Some(limited.retry_after),
             Self::Overloaded { retry_after } => Some(*retry_after),
             Self::NoHealthyTarget { retry_after, .. } | Self::Upstream { retry_after, .. } => {
                 *retry_after
@@ -157,10 +182,19 @@ impl Rejection {
     }
 
     /// `x-should-retry`: the attempts are spent, and the SDKs obey this header.
-    pub const fn should_retry(&self) -> Option<bool> {
+    pub fn should_retry(&self) -> Option<bool> {
         match self {
+            Self::Limited(limited) => Some(limited.should_retry),
             Self::NoHealthyTarget { .. } | Self::Upstream { .. } => Some(false),
             Self::Overloaded { .. } | Self::Draining => Some(true),
+            _ => None,
+        }
+    }
+
+    /// How the request stands with the limit that refused it.
+    pub fn standing(&self) -> Option<Standing> {
+        match self {
+            Self::Limited(limited) => Some(limited.standing),
             _ => None,
         }
     }
@@ -170,6 +204,18 @@ impl Rejection {
             code: BadRequest::InvalidRequest,
             message: message.into(),
             param: param.map(str::to_owned),
+        }
+    }
+}
+
+// === impl LimitCode ===
+
+impl LimitCode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate_limit_exceeded",
+            Self::Budget => "budget_exceeded",
+            Self::Concurrency => "concurrency_exceeded",
         }
     }
 }
@@ -200,6 +246,15 @@ mod tests {
             message: "no provider could answer",
             retry_after: None,
         };
+        let limited = |code, message: &str| {
+            Rejection::Limited(Box::new(Limited {
+                code,
+                message: message.to_owned(),
+                retry_after: Duration::from_secs(1),
+                should_retry: true,
+                standing: Standing::default(),
+            }))
+        };
         vec![
             Rejection::KeyMissing,
             Rejection::KeyRefused,
@@ -213,6 +268,9 @@ mod tests {
             bad(BadRequest::UnsupportedParameter),
             Rejection::RequestTimeout,
             Rejection::TooLarge { bytes_max: 1024 },
+            limited(LimitCode::Rate, "key `ci-bot`: 60 requests per minute"),
+            limited(LimitCode::Budget, "key `ci-bot`: $50.00 per month"),
+            limited(LimitCode::Concurrency, "key `ci-bot`: 5 requests at once"),
             Rejection::Overloaded { retry_after: Duration::from_secs(1) },
             Rejection::NoHealthyTarget { model: "chat".to_owned(), retry_after: None },
             Rejection::Draining,

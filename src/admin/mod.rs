@@ -48,6 +48,7 @@ const PAGE_ROWS_MAX: usize = 1000;
 /// `None` is for what does not exist.
 pub type Answer = Result<Option<Value>, AdminError>;
 type DeploymentHealth = dyn Fn(&str, &str, &str) -> Answer + Send + Sync;
+type LimitUsage = dyn Fn(&str, (&str, &str, &str)) -> Answer + Send + Sync;
 type Requests = dyn Fn(usize) -> Result<Vec<Value>, AdminError> + Send + Sync;
 
 /// What the admin listener shows. The closures that may wait for a store are called where they may
@@ -60,6 +61,8 @@ pub struct AdminState {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// By workspace, environment and deployment.
     pub deployment_health: Arc<DeploymentHealth>,
+    /// By kind of owner, and by workspace, environment and name.
+    pub limit_usage: Arc<LimitUsage>,
     pub request: Arc<dyn Fn(Uuid) -> Answer + Send + Sync>,
     /// The newest rows, at most so many.
     pub requests: Arc<Requests>,
@@ -99,6 +102,10 @@ pub fn router(state: AdminState) -> Router {
         .route(
             "/api/v1/workspaces/{workspace}/environments/{environment}/deployments/{name}/health",
             get(deployment_health),
+        )
+        .route(
+            "/api/v1/workspaces/{workspace}/environments/{environment}/{kind}/{name}/usage",
+            get(limit_usage),
         )
         .route("/api/v1/requests", get(requests))
         .route("/api/v1/requests/{request_id}", get(request))
@@ -217,6 +224,19 @@ async fn deployment_health(
         (state.deployment_health)(&workspace, &environment, &name)?.ok_or(AdminError::NotFound)
     };
     shared.call(health).await.map(Json)
+}
+
+/// The live counters of an owner against each of its limits.
+async fn limit_usage(
+    State(shared): State<Shared>,
+    path: Result<Path<[String; 4]>, PathRejection>,
+) -> Result<Json<Value>, AdminError> {
+    let Path([workspace, environment, kind, name]) = path.map_err(|_path| AdminError::NotFound)?;
+    let usage = move |state: &AdminState| {
+        let place = (&*workspace, &*environment, &*name);
+        (state.limit_usage)(&kind, place)?.ok_or(AdminError::NotFound)
+    };
+    shared.call(usage).await.map(Json)
 }
 
 async fn request(

@@ -69,6 +69,9 @@ fn state(status: Arc<Mutex<ReadyStatus>>) -> AdminState {
             "none" => Ok(None),
             name => Ok(Some(json!([workspace, environment, name]))),
         }),
+        limit_usage: Arc::new(|kind, (workspace, environment, name)| {
+            Ok((kind == "keys").then(|| json!([workspace, environment, name])))
+        }),
         request: Arc::new(|id| {
             Ok((id.as_u128() == 7).then(|| json!({ "request_id": id.to_string() })))
         }),

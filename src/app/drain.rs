@@ -31,6 +31,7 @@ impl App {
         }
         // First the requests end, which makes their rows, then the rows are written.
         end(self.data.take()).await;
+        self.limits.close();
         self.usage.close(USAGE_CLOSE_MAX).await;
         shut(self.control.take());
         if let Some(log) = &self.log {
@@ -43,6 +44,7 @@ impl App {
     pub async fn stop_at_once(mut self) {
         self.shutdown.send_replace(true);
         end(self.data.take()).await;
+        self.limits.close();
         self.usage.close(Duration::from_secs(2)).await;
     }
 }

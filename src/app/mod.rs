@@ -5,12 +5,14 @@
 //! resources    the declarative document: read, built, put in force; again on SIGHUP
 //! listen       sockets and TLS
 //! observe      what the admin listener shows
+//! limits       counters that outlive the process
 //! drain        the way out
 //! ```
 //!
 //! Two runtimes: one for the data plane, one for everything that must never slow it down.
 
 mod drain;
+mod limits;
 mod listen;
 mod observe;
 mod resources;
@@ -35,6 +37,7 @@ use crate::clock::Clock;
 use crate::config::ConfigError;
 use crate::config::server::ServerConfig;
 use crate::control::State;
+use crate::control::limits::SaveError;
 use crate::control::live::Live;
 use crate::net::pool::Pool;
 use crate::net::resolve::{Resolver, ResolverConfig, SystemLookup};
@@ -61,6 +64,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     usage: UsageSink,
     flow: Arc<Flow>,
+    limits: limits::Kept,
     resolver: Arc<Resolver>,
     certificate: Option<Arc<listen::Certificate>>,
     simulated: Option<loadtest::mock::Mock>,
@@ -99,6 +103,8 @@ pub enum StartError {
     #[error(transparent)]
     Usage(#[from] StoreError),
     #[error(transparent)]
+    Limits(#[from] SaveError),
+    #[error(transparent)]
     Log(#[from] LogError),
     #[error("SLUICE_ADMIN_TOKEN: {0}")]
     Token(#[from] TokenError),
@@ -117,16 +123,9 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let usage = store::start(&config.usage, around.clock.clone())?;
         let (shutdown, signal) = watch::channel(false);
+        let kept = limits::Kept::open(&config.limits, &around.clock)?;
 
-        let resolver = Arc::new(Resolver::new(
-            SystemLookup,
-            ResolverConfig {
-                refresh: config.upstream.dns_refresh,
-                stale_max: crate::net::resolve::STALE_MAX,
-                allow_networks: config.upstream.allow_networks.clone(),
-            },
-            Arc::clone(&metrics),
-        ));
+        let resolver = Arc::new(resolver(&config, &metrics));
         control.spawn(Arc::clone(&resolver).run(signal.clone()));
         let simulated = {
             let _control = control.enter();
@@ -141,8 +140,8 @@ impl App {
             pool: Arc::new(Pool::new(config.upstream.keepalive_pool)),
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
-            clock: around.clock,
-            limits: limits(&config),
+            clock: around.clock.clone(),
+            limits: gateway_limits(&config),
             flow: Arc::clone(&flow),
             stored: StoredResponses::default(),
             drains: Arc::new(Semaphore::new(DRAINS_MAX)),
@@ -153,6 +152,8 @@ impl App {
             metrics: Arc::clone(&metrics),
             usage: usage.clone(),
             log: around.log.clone(),
+            limits: Arc::clone(&kept.registry),
+            clock: around.clock,
         };
         metrics.set_sources(observed.sources());
         let admin_state = observed.admin_state(admin_token.digest(), &config.usage);
@@ -160,16 +161,18 @@ impl App {
             let _data = data.enter();
             serve_data(&config, gateway, signal.clone())?
         };
-        control.spawn(serve_admin(admin, admin_state, signal));
+        control.spawn(serve_admin(admin, admin_state, signal.clone()));
+        control.spawn(kept.clone().write_on(signal));
         let app = Self {
             listening,
             admin_token,
             config,
             state,
-            live: Mutex::default(),
+            live: Mutex::new(Live::new(Arc::clone(&kept.registry))),
             metrics,
             usage,
             flow,
+            limits: kept,
             resolver,
             certificate,
             simulated,
@@ -246,6 +249,15 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
         .map_err(StartError::Runtime)
 }
 
+fn resolver(config: &ServerConfig, metrics: &Arc<Metrics>) -> Resolver {
+    let config = ResolverConfig {
+        refresh: config.upstream.dns_refresh,
+        stale_max: crate::net::resolve::STALE_MAX,
+        allow_networks: config.upstream.allow_networks.clone(),
+    };
+    Resolver::new(SystemLookup, config, Arc::clone(metrics))
+}
+
 fn connector_options(config: &ServerConfig) -> ConnectorOptions {
     let mut options = ConnectorOptions::new(config.upstream.keepalive_pool);
     options.ca_file =
@@ -253,7 +265,7 @@ fn connector_options(config: &ServerConfig) -> ConnectorOptions {
     options
 }
 
-fn limits(config: &ServerConfig) -> GatewayLimits {
+fn gateway_limits(config: &ServerConfig) -> GatewayLimits {
     GatewayLimits {
         body: BodyLimits {
             bytes_max: config.data.body_bytes_max,

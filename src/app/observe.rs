@@ -8,12 +8,15 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::token::TokenDigest;
 use crate::admin::{AdminError, AdminState, Readiness, ReadyStatus};
-use crate::clock::Millis;
+use crate::app::limits::{self, Owner};
+use crate::clock::{Clock, Millis};
 use crate::config::server::{UsageConfig, UsageUrl};
 use crate::control::State;
+use crate::control::limits::Registry;
 use crate::control::live::lock;
 use crate::control::snapshot::{Deployment, Environment, Target};
 use crate::proxy::flow::Flow;
+use crate::proxy::limits::now;
 use crate::route::breaker;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};
@@ -27,6 +30,8 @@ pub(super) struct Observed {
     pub(super) metrics: Arc<Metrics>,
     pub(super) usage: UsageSink,
     pub(super) log: Option<Arc<LogHandle>>,
+    pub(super) limits: Arc<Registry>,
+    pub(super) clock: Clock,
 }
 
 impl Observed {
@@ -38,12 +43,23 @@ impl Observed {
         let rows = store.clone();
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
+        let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
         AdminState {
             token,
             metrics: Arc::new(move || metrics.render()),
             readiness: Arc::new(move || self.readiness()),
             deployment_health: Arc::new(move |workspace, environment, deployment| {
                 Ok(health(&state, workspace, environment, deployment))
+            }),
+            limit_usage: Arc::new(move |kind, place| {
+                let owner = match kind {
+                    "keys" => Owner::Key,
+                    "deployments" => Owner::Deployment,
+                    "models" => Owner::Model,
+                    "connections" => Owner::Connection,
+                    _ => return Ok(None),
+                };
+                Ok(limits::usage(&of_limits, owner, place, now(&clock)))
             }),
             request: Arc::new(move |id| {
                 let reader = reader(store.as_ref())?;
@@ -73,6 +89,7 @@ impl Observed {
         let flow = Arc::clone(&self.flow);
         let usage = self.usage.clone();
         let log = self.log.clone();
+        let limits = Arc::clone(&self.limits);
         Sources {
             breakers: Some(Box::new(move || breakers(&state))),
             usage: Some(Box::new(move || totals(&usage))),
@@ -80,6 +97,9 @@ impl Observed {
                 Box::new(move || log.lines_dropped()) as Box<dyn Fn() -> u64 + Send + Sync>
             }),
             is_ready: Some(Box::new(move || !flow.is_draining())),
+            limit_values_shared: Some(Box::new(move || {
+                limits.stats().full.load(Ordering::Relaxed)
+            })),
         }
     }
 }

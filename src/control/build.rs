@@ -14,6 +14,7 @@ use crate::config::resources::{
     Resources, Strategy, Timeouts,
 };
 use crate::config::url::base_url;
+use crate::control::limits::Limits;
 use crate::control::live::{ConnectionLive, DeploymentLive, Live, TargetLive, lock};
 use crate::control::snapshot::{
     AdHoc, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot, Target,
@@ -23,6 +24,7 @@ use crate::id::{
     ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId, WorkspaceId,
 };
 use crate::key::{self, KeyDigest};
+use crate::limit::{Level, Limit};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
 use crate::provider::{CredentialHeader, Provider};
@@ -49,7 +51,7 @@ pub trait Around {
 }
 
 /// The outcome: a snapshot, its live state, and its keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Built {
     pub snapshot: Snapshot,
     pub live: Live,
@@ -64,7 +66,12 @@ impl Built {
 
 /// Builds the snapshot of `resources`, taking over live state from `previous`.
 pub fn build(resources: &Resources, previous: &Live, around: &dyn Around) -> Built {
-    let mut builder = Builder { previous, around, built: Built::default() };
+    let built = Built {
+        snapshot: Snapshot::default(),
+        live: Live::new(Arc::clone(&previous.limits)),
+        keys: HashMap::new(),
+    };
+    let mut builder = Builder { previous, around, built };
     let global = Path { workspace: "", environment: "" };
     let connections: HashMap<&str, Arc<Connection>> = resources
         .connections
@@ -100,6 +107,8 @@ struct ModelParts {
     kind: ModelKind,
     price: Option<Priced>,
     connection: Arc<Connection>,
+    limits: [Option<Arc<Limits>>; 2],
+    output_tokens_max: Option<u64>,
 }
 
 /// What a target is made of besides its model.
@@ -139,7 +148,7 @@ impl Builder<'_> {
             .iter()
             .map(|connection| (connection.name.as_str(), self.connection(connection, path)))
             .collect();
-        let models = models(resources, environment, path, (&own, global));
+        let models = self.models(resources, environment, path, (&own, global));
         let deployments: HashMap<Box<str>, Arc<Deployment>> = environment
             .deployments
             .iter()
@@ -163,6 +172,16 @@ impl Builder<'_> {
             workspace_names: names(&workspace.slug, caller.workspace.to_string()),
             environment_names: names(&environment.slug, caller.environment.to_string()),
             is_archived: workspace.is_archived,
+            limits: self.limits(
+                (Level::Environment, caller.environment.0),
+                &environment.slug,
+                &environment.limits,
+            ),
+            workspace_limits: self.limits(
+                (Level::Workspace, caller.workspace.0),
+                &workspace.slug,
+                &workspace.limits,
+            ),
             deployments,
             models: direct,
             ad_hoc: own
@@ -204,6 +223,7 @@ impl Builder<'_> {
             base_url,
             upstream_name,
             health,
+            limits: self.limits((Level::Connection, id.0), &connection.name, &connection.limits),
             live,
         })
     }
@@ -269,6 +289,7 @@ impl Builder<'_> {
             failover: deployment.failover.clone(),
             on_disconnect: deployment.on_disconnect,
             heartbeat: deployment.heartbeat,
+            limits: self.limits((Level::Deployment, id.0), &deployment.name, &deployment.limits),
         })
     }
 
@@ -298,6 +319,7 @@ impl Builder<'_> {
             failover: Failover::default(),
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
+            limits: None,
         })
     }
 
@@ -312,6 +334,9 @@ impl Builder<'_> {
             upstream_model: Arc::clone(&model.upstream_model),
             price: model.price.clone(),
             connection: Arc::clone(&model.connection),
+            model_limits: model.limits.clone(),
+            family: self.previous.limits.family(&model.upstream_model),
+            output_tokens_max: model.output_tokens_max,
             live,
             row: Arc::new(RowTarget {
                 target: parts.id,
@@ -346,6 +371,7 @@ impl Builder<'_> {
             target: id,
             target_live: self.target_live(id, rules),
             deployment_live: self.deployment_live(id.0, vec![1]),
+            family: self.previous.limits.family(&connection.name),
             connection,
         }
     }
@@ -356,6 +382,68 @@ impl Builder<'_> {
         let live = kept.map_or_else(|| Arc::new(DeploymentLive::new(weights)), Arc::clone);
         self.built.live.deployments.insert(id, Arc::clone(&live));
         live
+    }
+
+    /// The limits of an owner, counted where they were counted before.
+    fn limits(
+        &self,
+        owner: (Level, uuid::Uuid),
+        name: &str,
+        limits: &[Limit],
+    ) -> Option<Arc<Limits>> {
+        if limits.is_empty() {
+            return None;
+        }
+        self.previous.limits.limits(owner, &name.into(), limits)
+    }
+
+    /// The models of an environment: its own, and the global ones that are granted to it.
+    fn models(
+        &self,
+        resources: &Resources,
+        environment: &resources::Environment,
+        path: Path<'_>,
+        (own, global): (&Connections<'_>, &Connections<'_>),
+    ) -> HashMap<String, ModelParts> {
+        let connection = |name: &str| own.get(name).or_else(|| global.get(name)).map(Arc::clone);
+        let global_path = Path { workspace: "", environment: "" };
+        let mut models = HashMap::new();
+        for grant in environment.model_grants.iter().filter(|grant| grant.enabled) {
+            let found = resources.models.iter().find(|model| model.alias == grant.model);
+            let Some(model) = found.filter(|model| model.enabled) else { continue };
+            let connection = global.get(model.connection.as_str()).map(Arc::clone);
+            let Some(connection) = connection else { continue };
+            let mut parts = self.model_parts(model, global_path, connection);
+            let id = ModelId::of_path(&path.of("model_grant", &grant.model));
+            parts.limits[1] = self.limits((Level::ModelGrant, id.0), &grant.model, &grant.limits);
+            models.insert(model.alias.clone(), parts);
+        }
+        for model in environment.models.iter().filter(|model| model.enabled) {
+            let Some(connection) = connection(&model.connection) else { continue };
+            models.insert(model.alias.clone(), self.model_parts(model, path, connection));
+        }
+        models
+    }
+
+    fn model_parts(
+        &self,
+        model: &resources::Model,
+        path: Path<'_>,
+        connection: Arc<Connection>,
+    ) -> ModelParts {
+        let own = model.price.map(|price| Priced { price, version: Arc::from("user") });
+        let from_catalogue = || Priced::of_catalogue(connection.provider, &model.upstream_model);
+        let id = ModelId::of_path(&path.of("model", &model.alias));
+        ModelParts {
+            id,
+            alias: model.alias.as_str().into(),
+            upstream_model: model.upstream_model.as_str().into(),
+            kind: model.kind,
+            price: own.or_else(from_catalogue),
+            limits: [self.limits((Level::Model, id.0), &model.alias, &model.limits), None],
+            output_tokens_max: model.output_tokens_max,
+            connection,
+        }
     }
 
     fn key(&mut self, key: &resources::VirtualKey, path: Path<'_>, environment: &RowCaller) {
@@ -378,39 +466,10 @@ impl Builder<'_> {
                 .iter()
                 .map(|(name, value)| (Box::from(name.as_str()), Box::from(value.as_str())))
                 .collect(),
+            limits: self.limits((Level::Key, id.0), &key.name, &key.limits),
         };
         self.built.keys.insert(key::digest(secret.expose().as_bytes()), Arc::new(record));
     }
-}
-
-/// The models of an environment: its own, and the global ones that are granted to it.
-fn models(
-    resources: &Resources,
-    environment: &resources::Environment,
-    path: Path<'_>,
-    (own, global): (&Connections<'_>, &Connections<'_>),
-) -> HashMap<String, ModelParts> {
-    let connection = |name: &str| own.get(name).or_else(|| global.get(name)).map(Arc::clone);
-    let granted = environment
-        .model_grants
-        .iter()
-        .filter(|grant| grant.enabled)
-        .filter_map(|grant| resources.models.iter().find(|model| model.alias == grant.model))
-        .filter_map(|model| {
-            let connection = global.get(model.connection.as_str()).map(Arc::clone)?;
-            Some((model, Path { workspace: "", environment: "" }, connection))
-        });
-    let owned = environment
-        .models
-        .iter()
-        .filter_map(|model| Some((model, path, connection(&model.connection)?)));
-    granted
-        .chain(owned)
-        .filter(|(model, ..)| model.enabled)
-        .map(|(model, path, connection)| {
-            (model.alias.clone(), model_parts(model, path, connection))
-        })
-        .collect()
 }
 
 fn weights(targets: &[Arc<Target>]) -> Vec<u32> {
@@ -436,23 +495,6 @@ fn failover_on(on: &resources::FailoverOn) -> FailoverOn {
     .filter_map(|(is_on, cause)| is_on.then_some(cause))
     .collect();
     FailoverOn::new(&causes, &on.statuses)
-}
-
-fn model_parts(
-    model: &resources::Model,
-    path: Path<'_>,
-    connection: Arc<Connection>,
-) -> ModelParts {
-    let own = model.price.map(|price| Priced { price, version: Arc::from("user") });
-    let from_catalogue = || Priced::of_catalogue(connection.provider, &model.upstream_model);
-    ModelParts {
-        id: ModelId::of_path(&path.of("model", &model.alias)),
-        alias: model.alias.as_str().into(),
-        upstream_model: model.upstream_model.as_str().into(),
-        kind: model.kind,
-        price: own.or_else(from_catalogue),
-        connection,
-    }
 }
 
 /// Host and credential as lines of a head.

@@ -17,6 +17,11 @@ impl Keys {
         self.map.pin().get(digest).map(Arc::clone)
     }
 
+    /// A key for which `is_it` holds. Looks at every one: not for the path of a request.
+    pub fn find(&self, is_it: impl Fn(&KeyRecord) -> bool) -> Option<Arc<KeyRecord>> {
+        self.map.pin().values().find(|record| is_it(record)).map(Arc::clone)
+    }
+
     pub fn insert(&self, digest: KeyDigest, record: Arc<KeyRecord>) {
         self.map.pin().insert(digest, record);
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Millis;
 use crate::config::resources::{BaseUrl, HealthCheck};
+use crate::control::limits::Registry;
 use crate::id::{ConnectionId, TargetId};
 use crate::net::health::Health;
 use crate::net::peer::UpstreamPeer;
@@ -58,11 +59,25 @@ struct Checked {
 }
 
 /// Everything live of one snapshot, to be taken over by the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Live {
     pub deployments: HashMap<uuid::Uuid, Arc<DeploymentLive>>,
     pub targets: HashMap<TargetId, Arc<TargetLive>>,
     pub connections: HashMap<ConnectionId, Arc<ConnectionLive>>,
+    /// The counters of all limits there have been.
+    pub limits: Arc<Registry>,
+}
+
+impl Live {
+    /// Of no snapshot yet.
+    pub fn new(limits: Arc<Registry>) -> Self {
+        Self {
+            deployments: HashMap::new(),
+            targets: HashMap::new(),
+            connections: HashMap::new(),
+            limits,
+        }
+    }
 }
 
 /// Locks for a few instructions; a panic elsewhere does not end the gateway.

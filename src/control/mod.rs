@@ -3,6 +3,7 @@
 //! ```text
 //! snapshot   workspaces, environments, deployments, targets, connections: read, never changed
 //! keys       digest of a virtual key -> its record; changed one at a time
+//! limits     counters of limits and budgets, and what a request holds of them
 //! live       breakers, counters, in-flight: keyed by id, kept over reloads
 //! build      Resources -> Snapshot + keys
 //! ```
@@ -11,6 +12,7 @@
 
 pub mod build;
 pub mod keys;
+pub mod limits;
 pub mod live;
 pub mod snapshot;
 

@@ -12,6 +12,7 @@ use crate::config::resources::{
     Allowed, Auth, BaseUrl, DEFAULT_HEARTBEAT, Failover, ModelKind, OnDisconnect, Scopes, Strategy,
     Timeouts,
 };
+use crate::control::limits::{Family, Limits};
 use crate::control::live::{ConnectionLive, DeploymentLive, TargetLive};
 use crate::dialect::{Dialects, Endpoint};
 use crate::id::{ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId};
@@ -37,6 +38,8 @@ pub struct Environment {
     pub workspace_names: [Box<str>; 2],
     pub environment_names: [Box<str>; 2],
     pub is_archived: bool,
+    pub limits: Option<Arc<Limits>>,
+    pub workspace_limits: Option<Arc<Limits>>,
     pub deployments: HashMap<Box<str>, Arc<Deployment>>,
     /// A model that is called directly is a deployment of one target.
     pub models: HashMap<Box<str>, Arc<Deployment>>,
@@ -53,6 +56,7 @@ pub struct AdHoc {
     pub connection: Arc<Connection>,
     pub deployment_live: Arc<DeploymentLive>,
     pub target_live: Arc<TargetLive>,
+    pub family: Arc<Family>,
 }
 
 /// What a client names in `model`.
@@ -69,6 +73,7 @@ pub struct Deployment {
     pub failover_on: FailoverOn,
     pub on_disconnect: OnDisconnect,
     pub heartbeat: Option<Duration>,
+    pub limits: Option<Arc<Limits>>,
     pub live: Arc<DeploymentLive>,
 }
 
@@ -84,6 +89,11 @@ pub struct Target {
     pub upstream_model: Arc<str>,
     pub price: Option<Priced>,
     pub connection: Arc<Connection>,
+    /// Of its model and the model's grant; the connection has its own.
+    pub model_limits: [Option<Arc<Limits>>; 2],
+    pub family: Arc<Family>,
+    /// What the model can answer at most.
+    pub output_tokens_max: Option<u64>,
     pub live: Arc<TargetLive>,
     pub row: Arc<RowTarget>,
 }
@@ -109,6 +119,7 @@ pub struct Connection {
     pub head: HeadLines,
     pub upstream_name: Arc<Name>,
     pub health: Option<Arc<Health>>,
+    pub limits: Option<Arc<Limits>>,
     pub live: Arc<ConnectionLive>,
 }
 
@@ -128,6 +139,7 @@ pub struct KeyRecord {
     pub expires_at_us: Option<i64>,
     /// Sorted by key.
     pub metadata_defaults: Vec<(Box<str>, Box<str>)>,
+    pub limits: Option<Arc<Limits>>,
 }
 
 impl std::fmt::Debug for HeadLines {
@@ -151,6 +163,9 @@ impl AdHoc {
             upstream_model: Arc::clone(&upstream_model),
             price: Priced::of_catalogue(connection.provider, &upstream_model),
             connection: Arc::clone(connection),
+            model_limits: [None, None],
+            family: Arc::clone(&self.family),
+            output_tokens_max: None,
             live: Arc::clone(&self.target_live),
             row: Arc::new(RowTarget {
                 target: self.target,
@@ -172,8 +187,16 @@ impl AdHoc {
             failover_on: FailoverOn::default(),
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
+            limits: None,
             live: Arc::clone(&self.deployment_live),
         })
+    }
+}
+
+impl Target {
+    /// Whose limits an attempt on it must pass.
+    pub fn limits(&self) -> impl Iterator<Item = &Limits> + Clone {
+        self.model_limits.iter().chain([&self.connection.limits]).flatten().map(|limits| &**limits)
     }
 }
 

@@ -8,10 +8,12 @@ use http::HeaderMap;
 
 use crate::clock::Millis;
 use crate::config::resources::Auth;
+use crate::control::limits::Refused;
 use crate::control::live::{InFlight, TargetLive, lock};
 use crate::control::snapshot::{Deployment, Target};
 use crate::proxy::attempt::{self, Answer, Failed, Try};
 use crate::proxy::call::Call;
+use crate::proxy::limits;
 use crate::proxy::record::Recorder;
 use crate::proxy::relay::{Accepted, estimated};
 use crate::proxy::select::Selected;
@@ -23,7 +25,7 @@ use crate::route::failure::{
     self, BENCH, Blame, Credential, FailoverOn, Failure, Stage, Verdict, judge,
 };
 use crate::secret::Secret;
-use crate::telemetry::metrics::AttemptResult;
+use crate::telemetry::metrics::{AttemptResult, Metrics};
 use crate::usage::record::AttemptRow;
 use crate::usage::tap::{Tap, TapMode};
 
@@ -126,6 +128,8 @@ struct Tally {
     last_failure: Option<Verdict>,
     soonest: Option<Duration>,
     only_auth_failed: Option<bool>,
+    /// A limit of a target that was skipped for it.
+    refused: Option<Box<Refused>>,
 }
 
 impl Gateway {
@@ -142,12 +146,19 @@ impl Gateway {
         for target in selected.plan.iter().filter_map(|index| deployment.targets.get(index)) {
             for retry in 0..=deployment.failover.retries {
                 if !self.may_try(deployment, &tally) {
-                    return Err(tally.exhausted(deployment));
+                    return Err(tally.exhausted(deployment, &self.metrics));
                 }
                 if 0 < retry && !self.wait_before_retry(retry, request.deadline).await {
-                    return Err(tally.exhausted(deployment));
+                    return Err(tally.exhausted(deployment, &self.metrics));
                 }
-                let Some(turn) = Turn::take(target, Millis::now()) else { break };
+                if let Err(refused) = recorder.begin_attempt(target) {
+                    tally.refused.get_or_insert(refused);
+                    break;
+                }
+                let Some(turn) = Turn::take(target, Millis::now()) else {
+                    recorder.end_attempt(false);
+                    break;
+                };
                 self.count_again(retry, &tally);
                 tally.n_attempts += 1;
                 let failed = match self.attempt(request, target, turn, recorder).await {
@@ -157,14 +168,14 @@ impl Gateway {
                 let verdict =
                     self.settle(*failed, target, &deployment.failover_on, (recorder, &mut tally));
                 if !verdict.fails_over {
-                    return Err(tally.exhausted(deployment));
+                    return Err(tally.exhausted(deployment, &self.metrics));
                 }
                 if !is_same_target_worth_it(&verdict) {
                     break;
                 }
             }
         }
-        Err(tally.exhausted(deployment))
+        Err(tally.exhausted(deployment, &self.metrics))
     }
 
     /// Whether one more attempt is within `max_attempts` and the retry budget.
@@ -239,6 +250,7 @@ impl Gateway {
         self.metrics.attempts.inc(target.connection.provider_label, result_of(&failure));
         row.error_class = Some(verdict.class);
         row.is_maybe_billed = verdict.is_maybe_billed;
+        recorder.end_attempt(row.status.is_some() || row.is_maybe_billed);
         recorder.attempt(target, row);
         tally.note(&verdict, answer, target);
         verdict
@@ -272,7 +284,7 @@ impl Tally {
         self.last_failure = Some(*verdict);
     }
 
-    fn exhausted(self, deployment: &Deployment) -> Box<Exhausted> {
+    fn exhausted(self, deployment: &Deployment, metrics: &Metrics) -> Box<Exhausted> {
         let is_timeout =
             self.last_failure.is_some_and(|verdict| verdict.answer == failure::Answer::Own(504));
         let (status, message) = if self.only_auth_failed == Some(true) {
@@ -285,7 +297,9 @@ impl Tally {
         } else {
             (UpstreamStatus::Failed, "no provider could answer")
         };
-        let rejection = if self.n_attempts == 0 {
+        let rejection = if let (0, Some(refused)) = (self.n_attempts, &self.refused) {
+            limits::rejection(refused, metrics)
+        } else if self.n_attempts == 0 {
             Rejection::NoHealthyTarget {
                 model: deployment.name.to_string(),
                 retry_after: self.soonest,
@@ -293,12 +307,13 @@ impl Tally {
         } else {
             Rejection::Upstream { status, message, retry_after: self.soonest }
         };
+        let class = rejection.wire().code;
         Box::new(Exhausted {
             last: self.last,
             rejection,
             retry_after: self.soonest,
             is_timeout,
-            class: self.last_failure.map_or("no_healthy_target", |verdict| verdict.class),
+            class: self.last_failure.map_or(class, |verdict| verdict.class),
         })
     }
 }

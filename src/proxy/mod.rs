@@ -8,6 +8,7 @@
 //! admit     who calls, what for, and may they?            -> Admitted | Rejection
 //! call      the body, and what it asks for                -> Call | Rejection
 //! options   x-sluice-* headers and the `sluice` field     -> Options
+//! limits    what a request may still use               -> Governed | Rejection
 //! select    deployment -> targets in order                -> Selected | Rejection
 //! forward   targets in turn until one answers             -> Answer | Rejection
 //! attempt   one try on one target                         -> Answer | Failed
@@ -30,6 +31,7 @@ pub mod flow;
 pub mod forward;
 pub mod front;
 pub mod headers;
+pub mod limits;
 pub mod models;
 pub mod options;
 pub mod record;

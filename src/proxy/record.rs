@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::control::snapshot::{Deployment, KeyRecord, Target};
 use crate::dialect::Endpoint;
 use crate::price;
+use crate::proxy::limits::Governed;
 use crate::telemetry::metrics::Metrics;
 use crate::usage::record::{AttemptRow, Outcome, Timings, Tokens, UsageRow, UsageSource};
 use crate::usage::store::UsageSink;
@@ -22,6 +23,8 @@ pub struct Recorder {
     waited: Duration,
     /// Of the target that answered, to price the row.
     target: Option<Arc<Target>>,
+    /// What it holds of its limits; `None` when it has none.
+    pub(super) governed: Option<Box<Governed>>,
     sink: UsageSink,
     metrics: Arc<Metrics>,
 }
@@ -84,6 +87,7 @@ impl Recorder {
             began: arrival.began,
             waited: Duration::ZERO,
             target: None,
+            governed: None,
             sink,
             metrics,
         }
@@ -94,6 +98,10 @@ impl Recorder {
         if let Some(row) = &mut self.row {
             fill(row);
         }
+    }
+
+    pub(super) fn row(&self) -> Option<&UsageRow> {
+        self.row.as_deref()
     }
 
     pub fn waited(&mut self, waited: Duration) {
@@ -147,6 +155,9 @@ impl Recorder {
         if let Some(priced) = self.target.as_ref().and_then(|target| target.price.as_ref()) {
             row.cost_nanousd = price::cost(&priced.price, &row.tokens);
             row.price_version = Some(Arc::clone(&priced.version));
+        }
+        if let Some(governed) = self.governed.take() {
+            governed.settle(&row);
         }
         self.metrics.count_row(&row);
         self.sink.record(row);

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::control::snapshot::{Deployment, Target};
 use crate::dialect::Envelope;
+use crate::limit::{Standing, Tightest};
 use crate::proxy::forward::LastAnswer;
 use crate::proxy::headers;
 use crate::rejection::Rejection;
@@ -32,14 +33,53 @@ const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-sluice-attempts");
 const X_CACHE: HeaderName = HeaderName::from_static("x-sluice-cache");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// The request that a rejection answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    pub envelope: Envelope,
+    pub request_id: Uuid,
+    pub standing: Standing,
+}
+
+/// What a header is called in either envelope: limit, remaining, reset.
+struct LimitNames {
+    openai: [HeaderName; 3],
+    anthropic: [HeaderName; 3],
+}
+
+static LIMIT_REQUESTS: LimitNames = LimitNames {
+    openai: [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    anthropic: [
+        HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+        HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-requests-reset"),
+    ],
+};
+static LIMIT_TOKENS: LimitNames = LimitNames {
+    openai: [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
+    anthropic: [
+        HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+    ],
+};
+
 /// Says no in the caller's dialect. `discard_max` bounds what is still read of the body.
 pub async fn reject(
     client: &mut ServerSession,
     rejection: &Rejection,
-    request: (Envelope, Uuid),
+    request: &Asked,
     discard_max: usize,
 ) -> Result<u16, BError> {
-    let (envelope, request_id) = request;
+    let Asked { envelope, request_id, standing } = *request;
     let id = request_id.as_hyphenated().to_string();
     let body = Bytes::from(rejection.body(envelope, &id));
     let status = rejection.wire().status;
@@ -48,6 +88,7 @@ pub async fn reject(
     head.set_content_length(body.len())?;
     request_id_headers(&mut head, envelope, &id)?;
     retry_headers(&mut head, rejection.retry_after(), rejection.should_retry())?;
+    limit_headers(&mut head, envelope, &rejection.standing().unwrap_or(standing))?;
     client.write_response_header(Box::new(head)).await?;
     client.write_response_body(body, true).await?;
     if !client.is_body_done() {
@@ -120,6 +161,7 @@ pub struct Origin<'a> {
     pub deployment: &'a Deployment,
     pub target: &'a Target,
     pub attempts: usize,
+    pub standing: Standing,
 }
 
 /// How the length of a body is told.
@@ -163,6 +205,7 @@ pub fn answer_head(
     head.insert_header(X_PROVIDER, HeaderValue::from_static(origin.target.row.provider))?;
     head.insert_header(X_ATTEMPTS, origin.attempts)?;
     head.insert_header(X_CACHE, HeaderValue::from_static("bypass"))?;
+    limit_headers(&mut head, origin.envelope, &origin.standing)?;
     Ok(head)
 }
 
@@ -191,6 +234,55 @@ pub fn retry_headers(
     }
     if let Some(should_retry) = should_retry {
         head.insert_header(X_SHOULD_RETRY, if should_retry { "true" } else { "false" })?;
+    }
+    Ok(())
+}
+
+/// As OpenAI writes it: `6m0s`, `1s`, `20ms`.
+fn short_duration(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    let (hours, minutes, rest) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) if millis == 0 => format!("{rest}s"),
+        (0, 0) if rest == 0 => format!("{millis}ms"),
+        (0, 0) => format!("{rest}.{millis:03}s"),
+        (0, _) => format!("{minutes}m{rest}s"),
+        _ => format!("{hours}h{minutes}m{rest}s"),
+    }
+}
+
+/// As Anthropic writes it: the moment, to the second, rounded up.
+fn moment_after(now_unix_ms: u64, duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(0);
+    let seconds = i64::try_from(now_unix_ms.saturating_add(millis).div_ceil(1_000)).unwrap_or(0);
+    let moment = time::OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let format = &time::format_description::well_known::Rfc3339;
+    moment.and_then(|moment| moment.format(format).ok()).unwrap_or_default()
+}
+
+/// The tightest limits of the request, in place of what the provider says of its own: the client has
+/// to do with ours.
+fn limit_headers(
+    head: &mut ResponseHeader,
+    envelope: Envelope,
+    standing: &Standing,
+) -> Result<(), BError> {
+    if standing.is_empty() {
+        return Ok(());
+    }
+    let kinds = [(standing.requests, &LIMIT_REQUESTS), (standing.tokens, &LIMIT_TOKENS)];
+    for (tightest, names) in kinds {
+        let Some(Tightest { limit, remaining, resets_in }) = tightest else { continue };
+        let [of_limit, of_remaining, of_reset] = &names.openai;
+        head.insert_header(of_limit, limit)?;
+        head.insert_header(of_remaining, remaining)?;
+        head.insert_header(of_reset, short_duration(resets_in))?;
+        if envelope == Envelope::Anthropic {
+            let [of_limit, of_remaining, of_reset] = &names.anthropic;
+            head.insert_header(of_limit, limit)?;
+            head.insert_header(of_remaining, remaining)?;
+            head.insert_header(of_reset, moment_after(standing.unix_ms, resets_in))?;
+        }
     }
     Ok(())
 }

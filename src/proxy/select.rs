@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use crate::clock::Millis;
 use crate::config::resources::{HashOn, Strategy};
+use crate::control::limits::Refused;
 use crate::control::live::lock;
 use crate::control::snapshot::{Deployment, Environment, KeyRecord, Target};
 use crate::id::EnvironmentId;
+use crate::limit::Wait;
 use crate::proxy::call::Call;
 use crate::rejection::{BadRequest, Rejection, UpstreamStatus};
 use crate::route::plan::{self, Choice, NoTarget, Plan, TargetView};
@@ -59,27 +61,42 @@ fn ad_hoc(model: &str, key: &KeyRecord, environment: &Environment) -> Option<Arc
     (is_name && !is_taken).then(|| found.deployment(model, upstream_model))
 }
 
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum Unselected {
+    Rejected(Rejection),
+    /// Nothing else stands in the way than a limit of a target.
+    Limited(Box<Refused>),
+}
+
 /// The targets of `deployment` that can take `call` now, in the order in which to try them.
+/// `refused` is the limit of a target that says no.
 pub fn select(
     deployment: Arc<Deployment>,
     call: &Call,
     key: &KeyRecord,
     now: Millis,
-) -> Result<Selected, Rejection> {
+    refused: impl Fn(&Target) -> Option<Box<Refused>>,
+) -> Result<Selected, Unselected> {
     let dialect = call.endpoint.dialect();
     let speaks = |target: &Target| target.connection.dialects.contains(dialect);
     if !deployment.targets.iter().any(|target| 0 < target.weight && speaks(target)) {
-        return Err(no_speaker(&deployment, call));
+        return Err(Unselected::Rejected(no_speaker(&deployment, call)));
     }
     let plan = if let Some(name) = &call.options.target {
-        pinned(&deployment, name, key, speaks)?
+        pinned(&deployment, name, key, speaks).map_err(Unselected::Rejected)?
     } else {
         let view = |index| {
             let target: &Arc<Target> = deployment.targets.get(index)?;
-            speaks(target).then(|| view(target, now))
+            speaks(target).then(|| view(target, now, &refused))
         };
-        planned(&deployment, call, view)
-            .map_err(|no_target| none_available(&deployment, &no_target, now))?
+        planned(&deployment, call, view).map_err(|no_target| {
+            let mut weighed = deployment.targets.iter().filter(|target| 0 < target.weight);
+            match weighed.find_map(|target| refused(target)) {
+                Some(refused) => Unselected::Limited(refused),
+                None => Unselected::Rejected(none_available(&deployment, &no_target, now)),
+            }
+        })?
     };
     Ok(Selected { environment: key.environment, deployment, plan })
 }
@@ -105,11 +122,19 @@ fn planned(
     plan::plan(n_targets, attempts_max, choice, view)
 }
 
-fn view(target: &Target, now: Millis) -> TargetView {
+fn view(
+    target: &Target,
+    now: Millis,
+    refused: impl Fn(&Target) -> Option<Box<Refused>>,
+) -> TargetView {
     let benched = target.connection.live.benched_until(now);
     let ejected = lock(&target.live.breaker).unavailable_until(now);
     let is_down = target.connection.health.as_ref().is_some_and(|health| !health.is_up());
     let down = is_down.then_some(now);
+    let limited = refused(target).map(|refused| match refused.wait {
+        Wait::For(wait) => now.saturating_add(wait),
+        Wait::Never => Millis(u64::MAX),
+    });
     let price = target
         .price
         .as_ref()
@@ -118,7 +143,7 @@ fn view(target: &Target, now: Millis) -> TargetView {
         identity: identity(target),
         weight: target.weight,
         tier: target.tier,
-        unavailable_until: benched.max(ejected).max(down),
+        unavailable_until: benched.max(ejected).max(down).max(limited),
         in_flight: target.live.in_flight.load(Ordering::Relaxed),
         latency_us: lock(&target.live.latency).micros(now),
         price,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Millis};
 use crate::control::State;
+use crate::control::snapshot::Target;
 use crate::dialect::{Dialect, Endpoint, Envelope};
 use crate::net::pool::Pool;
 use crate::proxy::admit::{self, Known};
@@ -26,10 +27,10 @@ use crate::proxy::record::{Arrival, Ending, Recorder};
 use crate::proxy::relay::{Accepted, Source};
 use crate::proxy::respond;
 use crate::proxy::routes::{self, PathScope, Route};
-use crate::proxy::select::{self, Selected};
+use crate::proxy::select::{self, Selected, Unselected};
 use crate::proxy::stored::{StoredResponses, StoredTarget};
-use crate::proxy::{headers, models};
-use crate::rejection::Rejection;
+use crate::proxy::{headers, limits, models};
+use crate::rejection::{LimitCode, Rejection};
 use crate::telemetry::metrics::{Malformed, Metrics, RefusedKey};
 use crate::usage::record::Outcome;
 use crate::usage::store::UsageSink;
@@ -148,6 +149,9 @@ impl Gateway {
             Route::StoredResponse { id } => {
                 let known = self.admit(client, ctx, (Endpoint::StoredResponse, None))?;
                 ctx.stored = Some(self.stored.find(&known, id)?);
+                let counted = (&self.clock, &*self.metrics);
+                let caller = (&*known.key, &*known.environment);
+                limits::admit_stored(recorder(ctx), caller, counted)?;
                 Ok(Served::Upstream)
             }
             Route::Body { endpoint, scope } => {
@@ -210,7 +214,12 @@ impl Gateway {
         note_call(recorder, &call, known);
         let deployment = select::resolve(&call, &known.key, &known.environment)?;
         recorder.deployment(&deployment);
-        let selected = select::select(deployment, &call, &known.key, Millis::now())?;
+        let counted = (&self.clock, &*self.metrics);
+        let caller = (&*known.key, &*known.environment);
+        limits::admit(recorder, caller, (&deployment, &call), counted)?;
+        let refused = |target: &Target| recorder.refused_at(target);
+        let selected = select::select(deployment, &call, &known.key, Millis::now(), refused)
+            .map_err(|why| self.unselected(why))?;
         let total = selected.total_timeout();
         let total = call.options.timeout.map_or(total, |asked| asked.min(total));
         let request = request(client, &call, known, (&selected, recorder.began() + total));
@@ -233,6 +242,13 @@ impl Gateway {
         }
     }
 
+    fn unselected(&self, why: Unselected) -> Rejection {
+        match why {
+            Unselected::Rejected(rejection) => rejection,
+            Unselected::Limited(refused) => limits::rejection(&refused, &self.metrics),
+        }
+    }
+
     /// All attempts failed: the last provider's own answer, or ours.
     async fn give_up(
         &self,
@@ -244,13 +260,13 @@ impl Gateway {
         let Exhausted { last, rejection, retry_after, is_timeout, class } = exhausted;
         let Some((last, target)) = last else {
             let ending = Ending {
-                outcome: if is_timeout { Outcome::Timeout } else { Outcome::UpstreamError },
+                outcome: if is_timeout { Outcome::Timeout } else { outcome_of(&rejection) },
                 status: rejection.wire().status,
                 error_class: Some(class),
             };
-            let request = (ctx.envelope, ctx.request_id);
+            let request = asked(ctx);
             Self::end(ctx, ending);
-            let written = respond::reject(client, &rejection, request, 0).await;
+            let written = respond::reject(client, &rejection, &request, 0).await;
             return written.map(|_| Served::Answered).map_err(Stop::Gone);
         };
         let ending = Ending {
@@ -264,6 +280,7 @@ impl Gateway {
             deployment: &selected.deployment,
             target: &target,
             attempts: recorder(ctx).n_attempts(),
+            standing: recorder(ctx).standing(),
         };
         recorder(ctx).note(|row| row.response_bytes = last.body.len() as u64);
         Self::end(ctx, ending);
@@ -291,6 +308,7 @@ impl Gateway {
             Some(_) => self.limits.body.bytes_max.saturating_mul(2),
             None => respond::DISCARD_BYTES_MAX,
         };
+        let request = asked(ctx);
         Self::end(
             ctx,
             Ending {
@@ -299,8 +317,7 @@ impl Gateway {
                 error_class: Some(rejection.wire().code),
             },
         );
-        let request = (ctx.envelope, ctx.request_id);
-        respond::reject(client, rejection, request, discard_max).await?;
+        respond::reject(client, rejection, &request, discard_max).await?;
         Ok(Served::Answered)
     }
 
@@ -358,6 +375,15 @@ impl Gateway {
 /// The recorder, which is there from admission to the end.
 fn recorder(ctx: &mut RequestCtx) -> &mut Recorder {
     ctx.recorder.as_mut().expect("an admitted request has a recorder until it is concluded")
+}
+
+/// What is answered, for the head of a rejection.
+pub(super) fn asked(ctx: &RequestCtx) -> respond::Asked {
+    respond::Asked {
+        envelope: ctx.envelope,
+        request_id: ctx.request_id,
+        standing: ctx.recorder.as_ref().map(Recorder::standing).unwrap_or_default(),
+    }
 }
 
 fn note_call(recorder: &mut Recorder, call: &Call, known: &Known) {
@@ -431,7 +457,7 @@ fn refusal(known: &Known, now_us: i64) -> RefusedKey {
     }
 }
 
-const fn outcome_of(rejection: &Rejection) -> Outcome {
+fn outcome_of(rejection: &Rejection) -> Outcome {
     match rejection {
         Rejection::KeyMissing | Rejection::KeyRefused => Outcome::Unauthorized,
         Rejection::EndpointForbidden { .. }
@@ -441,6 +467,10 @@ const fn outcome_of(rejection: &Rejection) -> Outcome {
         | Rejection::BadRequest { .. }
         | Rejection::RequestTimeout
         | Rejection::TooLarge { .. } => Outcome::ClientError,
+        Rejection::Limited(limited) => match limited.code {
+            LimitCode::Budget => Outcome::BudgetExceeded,
+            LimitCode::Rate | LimitCode::Concurrency => Outcome::RateLimited,
+        },
         Rejection::Overloaded { .. }
         | Rejection::NoHealthyTarget { .. }
         | Rejection::Draining

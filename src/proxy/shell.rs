@@ -18,7 +18,7 @@ use crate::dialect::Envelope;
 use crate::id::new_request_id;
 use crate::proxy::record::Ending;
 use crate::proxy::respond;
-use crate::proxy::serve::{Gateway, RequestCtx, Served};
+use crate::proxy::serve::{Gateway, RequestCtx, Served, asked};
 use crate::rejection::Rejection;
 use crate::usage::record::Outcome;
 
@@ -38,6 +38,7 @@ impl Gateway {
         self.metrics.panics.inc();
         tracing::error!(request_id = %ctx.request_id, "a request panicked");
         let has_begun = client.response_written().is_some();
+        let request = asked(ctx);
         Self::end(
             ctx,
             Ending {
@@ -51,8 +52,7 @@ impl Gateway {
             return Err(cut());
         }
         client.set_keepalive(None);
-        let request = (ctx.envelope, ctx.request_id);
-        respond::reject(client, &Rejection::Internal, request, respond::DISCARD_BYTES_MAX).await?;
+        respond::reject(client, &Rejection::Internal, &request, respond::DISCARD_BYTES_MAX).await?;
         Ok(true)
     }
 }

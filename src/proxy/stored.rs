@@ -23,7 +23,7 @@ use crate::id::{ConnectionId, EnvironmentId};
 use crate::net::resolve::{Addresses, NoAddress};
 use crate::proxy::admit::Known;
 use crate::proxy::record::Ending;
-use crate::proxy::serve::{Gateway, RequestCtx};
+use crate::proxy::serve::{Gateway, RequestCtx, asked};
 use crate::proxy::{headers, respond};
 use crate::rejection::{Rejection, UpstreamStatus};
 use crate::secret::Secret;
@@ -202,8 +202,8 @@ impl Gateway {
             (UpstreamStatus::Failed, "the provider could not answer")
         };
         let rejection = Rejection::Upstream { status, message, retry_after: None };
-        let request = (ctx.envelope, ctx.request_id);
-        let written = respond::reject(client, &rejection, request, 0).await;
+        let request = asked(ctx);
+        let written = respond::reject(client, &rejection, &request, 0).await;
         FailToProxy { error_code: written.unwrap_or(0), can_reuse_downstream: false }
     }
 

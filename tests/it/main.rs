@@ -27,6 +27,7 @@ mod fidelity;
 mod framing;
 mod keys;
 mod leaks;
+mod limits;
 mod models;
 mod options;
 mod reload;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::limit::limits;
 use super::names::Names;
 use super::workspace::{check_description, check_labels};
 use super::{Auth, BaseUrl, Connection, HealthCheck, unenforced};
@@ -52,10 +53,10 @@ pub(super) fn read(fields: Fields<'_>, names: &mut Names) -> Connection {
         credential,
         auth: auth.unwrap_or(Auth::None),
         dialects: dialects(&fields, provider),
+        limits: limits(&fields),
         enabled: fields.flag("enabled", true),
     };
     unenforced::free_table(&fields, "settings");
-    unenforced::limits(&fields);
     check_description(&fields);
     check_labels(&fields);
     fields.finish();

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::limit::limits;
 use super::names::{Names, check_form, is_metadata_key, refer};
 use super::unenforced;
 use super::workspace::{Scope, check_description, check_labels};
@@ -88,6 +89,7 @@ pub(super) fn read(
         ),
         heartbeat: Some(fields.fraction_seconds("heartbeat_s", 0.0..=300.0, 15.0))
             .filter(|heartbeat| !heartbeat.is_zero()),
+        limits: limits(&fields),
         enabled: fields.flag("enabled", true),
     };
     unenforced::deployment_policies(&fields);

@@ -10,6 +10,7 @@ use super::fields::{Fields, Report};
 use super::interpolate::interpolate;
 use super::problem::{Problem, Problems};
 use crate::dialect::{Dialects, Endpoint};
+use crate::limit::Limit;
 use crate::price::Price;
 use crate::provider::Provider;
 use crate::secret::Secret;
@@ -17,6 +18,7 @@ use crate::secret::Secret;
 mod connection;
 mod deployment;
 pub use deployment::DEFAULT_HEARTBEAT;
+mod limit;
 mod model;
 mod names;
 mod unenforced;
@@ -45,6 +47,7 @@ pub struct Workspace {
     pub name: String,
     pub description: String,
     pub is_archived: bool,
+    pub limits: Vec<Limit>,
     pub environments: Vec<Environment>,
 }
 
@@ -52,6 +55,7 @@ pub struct Workspace {
 pub struct Environment {
     pub slug: String,
     pub name: String,
+    pub limits: Vec<Limit>,
     pub connections: Vec<Connection>,
     pub models: Vec<Model>,
     /// Aliases of global models that this environment may use.
@@ -63,6 +67,7 @@ pub struct Environment {
 #[derive(Debug, Clone)]
 pub struct ModelGrant {
     pub model: String,
+    pub limits: Vec<Limit>,
     pub enabled: bool,
 }
 
@@ -78,6 +83,7 @@ pub struct Connection {
     /// What this connection speaks: the provider's own dialects and those listed on top.
     pub dialects: Dialects,
     pub health_check: Option<HealthCheck>,
+    pub limits: Vec<Limit>,
     pub enabled: bool,
 }
 
@@ -130,6 +136,7 @@ pub struct Model {
     pub output_tokens_max: Option<u64>,
     /// The user's own price; without it the catalogue's counts.
     pub price: Option<Price>,
+    pub limits: Vec<Limit>,
     pub enabled: bool,
 }
 
@@ -144,6 +151,7 @@ pub struct Deployment {
     pub on_disconnect: OnDisconnect,
     /// Silence on a stream after which a comment is sent; `None` switches it off.
     pub heartbeat: Option<Duration>,
+    pub limits: Vec<Limit>,
     pub enabled: bool,
 }
 
@@ -230,6 +238,7 @@ pub struct VirtualKey {
     pub enabled: bool,
     pub labels: BTreeMap<String, String>,
     pub metadata_defaults: BTreeMap<String, String>,
+    pub limits: Vec<Limit>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

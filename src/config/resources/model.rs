@@ -1,8 +1,9 @@
 //! Models: an alias for a provider's model, and its price.
 
+use super::limit::limits;
 use super::names::{Names, check_form, refer};
 use super::workspace::{check_description, check_labels};
-use super::{Model, ModelKind, unenforced};
+use super::{Model, ModelKind};
 use crate::config::fields::{Fields, Item};
 use crate::price::Price;
 
@@ -41,9 +42,9 @@ pub(super) fn read(fields: Fields<'_>, names: &mut Names, connections: &[&Names]
         context_window: tokens("context_window"),
         output_tokens_max: tokens("max_output_tokens"),
         price: price(&fields, kind),
+        limits: limits(&fields),
         enabled: fields.flag("enabled", true),
     };
-    unenforced::limits(&fields);
     check_description(&fields);
     check_labels(&fields);
     fields.finish();

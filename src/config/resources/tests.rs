@@ -264,7 +264,7 @@ fn every_field_is_read() {
     r.toml:59: workspaces[0].environments[0].deployments[0].instructions: is read but not enforced by this version
     r.toml:60: workspaces[0].environments[0].deployments[0].guards: is read but not enforced by this version
     r.toml:61: workspaces[0].environments[0].deployments[0].cache: is read but not enforced by this version
-    r.toml:65: workspaces[0].environments[0].keys[0].limits: is read but not enforced by this version
+    r.toml:65: workspaces[0].environments[0].keys[0].limits[1].mode: `shared` is counted by each node by itself in this version
     r.toml:66: workspaces[0].environments[0].keys[0].expires_at: is past: this key is refused
     ");
 }
@@ -310,7 +310,7 @@ fn all_mistakes_are_reported_at_once() {
     r.toml:49: workspaces[2].environments[0].keys[0].scopes.models[0]: no model called `gpt`
     r.toml:49: workspaces[2].environments[0].keys[0].scopes.deployments: must be one of `all`, `none`, not `some`
     r.toml:50: workspaces[2].environments[0].keys[0].expires_at: must be a time as 2027-01-01T00:00:00Z (RFC 3339)
-    r.toml:51: workspaces[2].environments[0].keys[0].limits[0].metric: must be one of `requests`, `tokens`, `input_tokens`, `output_tokens`, `cost_usd`, `concurrent`, not `request`, did you mean `requests`?
+    r.toml:51: workspaces[2].environments[0].keys[0].limits[0].metric: must be one of `requests`, `concurrent`, `tokens`, `input_tokens`, `output_tokens`, `cost_usd`, not `request`, did you mean `requests`?
     r.toml:51: workspaces[2].environments[0].keys[0].limits[0].amount: must be a whole number, or dollars as a decimal for `cost_usd`
     r.toml:52: workspaces[2].environments[0].keys[0].metadata_defaults."Bad Key": must have a key of 1 to 64 lowercase letters, digits, `-` or `_`
     r.toml:52: workspaces[2].environments[0].keys[0].metadata_defaults."Bad Key": must be a text, not a number

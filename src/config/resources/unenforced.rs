@@ -1,57 +1,11 @@
 //! Policies that a document may hold and that this version does not act on.
 //!
 //! Their shape is checked, so that a document stays good, and each place gets one warning, so that
-//! nobody relies on a limit that is not there.
+//! nobody relies on a policy that is not there.
 
-use super::model::parse_decimal;
-use super::names::is_metadata_key;
 use crate::config::fields::{Fields, Item};
 
 const WARNING: &str = "is read but not enforced by this version";
-
-/// `limits` of anything.
-pub(super) fn limits(fields: &Fields<'_>) {
-    let Some(item) = fields.get("limits") else { return };
-    item.warning(WARNING);
-    for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
-        limit(fields);
-    }
-}
-
-fn limit(fields: Fields<'_>) {
-    let metrics = ["requests", "tokens", "input_tokens", "output_tokens", "cost_usd", "concurrent"];
-    let metric = fields.require("metric").and_then(|item| one_of(&item, &metrics));
-    let periods = ["second", "minute", "hour", "day", "week", "month", "lifetime"];
-    // What runs at once has no period.
-    let period = match metric {
-        Some("concurrent") => fields.get("period"),
-        _ => fields.require("period"),
-    };
-    if let Some(item) = period {
-        one_of(&item, &periods);
-    }
-    if let Some(item) = fields.require("amount") {
-        let is_amount = |text: &str| match metric {
-            Some("cost_usd") => parse_decimal(text).is_ok(),
-            _ => text.parse::<u64>().is_ok(),
-        };
-        if item.decimal().is_some_and(|text| !is_amount(text)) {
-            item.problem("must be a whole number, or dollars as a decimal for `cost_usd`");
-        }
-    }
-    if let Some(item) = fields.get("dimension") {
-        let text = item.text();
-        let metadata = text.and_then(|text| text.strip_prefix("metadata."));
-        let is_known =
-            metadata.map_or(matches!(text, Some("source_ip" | "end_user")), is_metadata_key);
-        if text.is_some() && !is_known {
-            item.problem("must be `source_ip`, `end_user` or `metadata.<key>`");
-        }
-    }
-    choice(&fields, "mode", &["local", "shared"]);
-    choice(&fields, "on_error", &["allow_local", "deny"]);
-    fields.finish();
-}
 
 /// `settings` of a workspace.
 pub(super) fn workspace_settings(fields: &Fields<'_>) {
@@ -71,7 +25,6 @@ pub(super) fn workspace_settings(fields: &Fields<'_>) {
 
 /// What an environment can hold besides its resources.
 pub(super) fn environment_policies(fields: &Fields<'_>) {
-    limits(fields);
     instructions(fields);
     rules(fields);
     free_tables(fields, "priority_pools");
@@ -79,7 +32,6 @@ pub(super) fn environment_policies(fields: &Fields<'_>) {
 
 /// What a deployment can hold besides its targets.
 pub(super) fn deployment_policies(fields: &Fields<'_>) {
-    limits(fields);
     cache(fields);
     instructions(fields);
     rules(fields);

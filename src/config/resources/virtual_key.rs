@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::limit::limits;
 use super::names::{Names, is_metadata_key, refer};
 use super::workspace::{Scope, check_description};
-use super::{Allowed, Scopes, VirtualKey, unenforced};
+use super::{Allowed, Scopes, VirtualKey};
 use crate::clock::Clock;
 use crate::config::fields::{Fields, Item};
 use crate::dialect::Endpoint;
@@ -30,8 +31,8 @@ pub(super) fn read(
         enabled: fields.flag("enabled", true),
         labels: labels(&fields),
         metadata_defaults: metadata_defaults(&fields),
+        limits: limits(&fields),
     };
-    unenforced::limits(&fields);
     check_description(&fields);
     fields.finish();
     key

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::limit::limits;
 use super::names::{Names, is_slug, refer};
 use super::{Connection, Environment, Model, ModelGrant, Resources, Workspace};
 use super::{connection, deployment, model, unenforced, virtual_key};
@@ -67,7 +68,6 @@ fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Globals) -> Wo
         item.problem("the built-in workspace cannot be archived");
     }
     unenforced::workspace_settings(&fields);
-    unenforced::limits(&fields);
     let mut environment_slugs = Names::default();
     let environments = fields.tables("environments").into_iter();
     let workspace = Workspace {
@@ -75,6 +75,7 @@ fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Globals) -> Wo
         slug,
         description: fields.text("description").unwrap_or_default().to_owned(),
         is_archived,
+        limits: limits(&fields),
         environments: environments
             .map(|fields| environment(fields, &mut environment_slugs, globals))
             .collect(),
@@ -107,6 +108,7 @@ fn environment(fields: Fields<'_>, slugs: &mut Names, globals: &mut Globals) -> 
     let environment = Environment {
         name: title(&fields, &slug),
         slug,
+        limits: limits(&fields),
         connections,
         models,
         model_grants,
@@ -125,9 +127,11 @@ fn grant(fields: Fields<'_>, granted: &mut Names, global_models: &Names) -> Mode
     if let (Some(item), Some(model)) = (&item, &model) {
         granted.insert(item, model);
     }
-    unenforced::limits(&fields);
-    let grant =
-        ModelGrant { model: model.unwrap_or_default(), enabled: fields.flag("enabled", true) };
+    let grant = ModelGrant {
+        model: model.unwrap_or_default(),
+        limits: limits(&fields),
+        enabled: fields.flag("enabled", true),
+    };
     fields.finish();
     grant
 }

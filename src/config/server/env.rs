@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 /// Every field there is.
-pub(super) const FIELDS: [(&str, Shape); 37] = [
+pub(super) const FIELDS: [(&str, Shape); 40] = [
     ("resources", Shape::Text),
     ("data.listen", Shape::List),
     ("data.threads", Shape::Literal),
@@ -43,6 +43,9 @@ pub(super) const FIELDS: [(&str, Shape); 37] = [
     ("usage.batch_interval_ms", Shape::Literal),
     ("usage.queue_rows", Shape::Literal),
     ("usage.retention_days", Shape::Literal),
+    ("limits.file", Shape::Text),
+    ("limits.interval_ms", Shape::Literal),
+    ("limits.max_dimension_values", Shape::Literal),
     ("shared.redis", Shape::Text),
     ("secrets.master_key_file", Shape::Text),
     ("upstream.allow_networks", Shape::List),

@@ -24,6 +24,7 @@ pub struct ServerConfig {
     pub admin: AdminConfig,
     pub state: StateConfig,
     pub usage: UsageConfig,
+    pub limits: LimitsConfig,
     pub shared: SharedConfig,
     pub secrets: SecretsConfig,
     pub upstream: UpstreamConfig,
@@ -103,6 +104,17 @@ pub enum UsageUrl {
     Sqlite(PathBuf),
     /// Holds the password, hence the type.
     ClickHouse(Secret),
+}
+
+/// `[limits]`
+#[derive(Debug, Clone)]
+pub struct LimitsConfig {
+    /// What was used of limits by the hour and longer.
+    pub file: PathBuf,
+    /// A kill forgets what was used since the last writing.
+    pub interval: Duration,
+    /// Values of a dimension that are counted apart, for each limit.
+    pub dimension_values_max: usize,
 }
 
 /// `[shared]`

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AdminConfig, DataConfig, DrainConfig, IpNetwork, SecretsConfig, ServerConfig, SharedConfig,
-    StateConfig, StateUrl, TelemetryConfig, TlsConfig, UpstreamConfig, UsageConfig, UsageUrl,
+    AdminConfig, DataConfig, DrainConfig, IpNetwork, LimitsConfig, SecretsConfig, ServerConfig,
+    SharedConfig, StateConfig, StateUrl, TelemetryConfig, TlsConfig, UpstreamConfig, UsageConfig,
+    UsageUrl,
 };
 use crate::config::document::Table;
 use crate::config::fields::{Fields, Item};
@@ -27,6 +28,7 @@ pub(super) fn server(root: Fields<'_>) -> ServerConfig {
         admin: admin(section(&root, "admin")),
         state: state(section(&root, "state")),
         usage: usage(section(&root, "usage")),
+        limits: limits(section(&root, "limits")),
         shared: shared(section(&root, "shared")),
         secrets: secrets(section(&root, "secrets")),
         upstream: upstream(section(&root, "upstream")),
@@ -181,6 +183,16 @@ fn cluster(item: &Item<'_>, url: &UsageUrl) -> Option<String> {
         item.problem("needs a ClickHouse address in `usage.url`");
     }
     Some(name.to_owned())
+}
+
+fn limits(fields: Fields<'_>) -> LimitsConfig {
+    let config = LimitsConfig {
+        file: path_or(&fields, "file", "data/limits"),
+        interval: fields.millis("interval_ms", 50..=60_000, 500),
+        dimension_values_max: fields.number("max_dimension_values", 16..=10_000_000, 10_000),
+    };
+    fields.finish();
+    config
 }
 
 fn shared(fields: Fields<'_>) -> SharedConfig {

@@ -23,7 +23,7 @@ use crate::proxy::attempt::Answer;
 use crate::proxy::call::Call;
 use crate::proxy::flow::Flow;
 use crate::proxy::forward::{credential, result_of};
-use crate::proxy::record::Ending;
+use crate::proxy::record::{Ending, Recorder};
 use crate::proxy::respond::{self, Length, Origin};
 use crate::proxy::select::Selected;
 use crate::proxy::serve::{Gateway, RequestCtx, left};
@@ -126,6 +126,7 @@ impl Gateway {
             deployment: &source.selected.deployment,
             target: &answer.target,
             attempts,
+            standing: ctx.recorder.as_ref().map(Recorder::standing).unwrap_or_default(),
         };
         let length = match answer.body.length(&answer.headers) {
             Some(length) => Length::Known(length),
@@ -427,7 +428,7 @@ pub fn estimated(observed: Observed, call: &Call) -> Observed {
 }
 
 /// Whether an answer of `endpoint` is made of tokens, so that a missing report is estimated.
-const fn has_tokens(endpoint: Endpoint) -> bool {
+pub const fn has_tokens(endpoint: Endpoint) -> bool {
     matches!(
         endpoint,
         Endpoint::ChatCompletions

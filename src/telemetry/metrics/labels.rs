@@ -2,6 +2,7 @@
 
 use super::cells::Label;
 use crate::dialect::Dialect;
+use crate::limit::{Level, Metric};
 use crate::provider::Provider;
 use crate::usage::record::Outcome;
 
@@ -137,6 +138,34 @@ impl Label for Dialect {
 }
 
 impl Label for Outcome {
+    fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter()
+    }
+
+    fn name(self) -> &'static str {
+        self.name()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for Level {
+    fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter()
+    }
+
+    fn name(self) -> &'static str {
+        self.name()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for Metric {
     fn all() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter()
     }

@@ -27,6 +27,7 @@ pub use labels::{
 };
 
 use crate::dialect::Dialect;
+use crate::limit::{Level, Metric};
 use crate::usage::record::{Outcome, Tokens, UsageRow};
 use page::Page;
 use process::Process;
@@ -89,6 +90,7 @@ pub struct Metrics {
     pub retries: Counter,
     pub retry_budget_exhausted: Counter,
     pub connection_benched: Counters<ProviderLabel>,
+    pub limit_refusals: Grid<Level, Metric>,
     pub tokens: Counters<TokenKind>,
     pub reloads: Counters<ReloadResult>,
     pub dns_lookups: Counters<LookupResult>,
@@ -102,6 +104,7 @@ pub struct Sources {
     pub usage: Option<Source<UsageTotals>>,
     pub log_lines_dropped: Option<Source<u64>>,
     pub is_ready: Option<Source<bool>>,
+    pub limit_values_shared: Option<Source<u64>>,
 }
 
 pub type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -160,6 +163,7 @@ impl Default for Metrics {
             retries: Counter::default(),
             retry_budget_exhausted: Counter::default(),
             connection_benched: Counters::new(),
+            limit_refusals: Grid::new(),
             tokens: Counters::new(),
             reloads: Counters::new(),
             dns_lookups: Counters::new(),
@@ -262,6 +266,16 @@ impl Metrics {
         page.single(&names::FAILOVERS, self.failovers.get());
         page.single(&names::RETRIES, self.retries.get());
         page.single(&names::RETRY_BUDGET_EXHAUSTED, self.retry_budget_exhausted.get());
+        page.family(&names::LIMIT_REFUSALS);
+        for level in Level::ALL {
+            for metric in Metric::ALL {
+                // Most pairs never occur; one that has occurred stays.
+                if let count @ 1.. = self.limit_refusals.get(level, metric) {
+                    let labels = [("level", level.name()), ("metric", metric.name())];
+                    page.sample(&labels, count);
+                }
+            }
+        }
         counters(page, &names::CONNECTION_BENCHED, &self.connection_benched);
         counters(page, &names::RELOADS, &self.reloads);
         counters(page, &names::DNS_LOOKUPS, &self.dns_lookups);
@@ -299,6 +313,9 @@ fn render_sources(page: &mut Page, sources: &Sources) {
         page.sample(&[("result", "dropped")], usage.dropped);
         page.sample(&[("result", "lost")], usage.lost);
         page.single(&names::USAGE_QUEUE_ROWS, usage.queue_rows);
+    }
+    if let Some(shared) = &sources.limit_values_shared {
+        page.single(&names::LIMIT_VALUES_SHARED, shared());
     }
     if let Some(dropped) = &sources.log_lines_dropped {
         page.single(&names::LOG_LINES_DROPPED, dropped());

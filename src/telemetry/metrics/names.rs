@@ -61,6 +61,10 @@ metrics! {
         "Times a connection was taken out because its provider refused the credential.";
     BREAKER_STATE: Gauge "sluice_breaker_state" ["workspace", "environment", "deployment", "target"]
         "The breaker of a target: 0 closed, 1 half open, 2 open.";
+    LIMIT_REFUSALS: Counter "sluice_limit_refusals_total" ["level", "metric"]
+        "Requests refused by a limit.";
+    LIMIT_VALUES_SHARED: Counter "sluice_limit_values_shared_total" []
+        "Requests counted together with others because a limit has too many values of its dimension.";
     TOKENS: Counter "sluice_tokens_total" ["kind"]
         "Tokens reported or estimated.";
     USAGE_ROWS: Counter "sluice_usage_rows_total" ["result"]

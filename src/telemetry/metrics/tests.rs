@@ -73,6 +73,7 @@ fn metrics_with_sources() -> Metrics {
         })),
         usage: Some(Box::new(|| UsageTotals { accepted: 7, queue_rows: 2, ..Default::default() })),
         log_lines_dropped: Some(Box::new(|| 4)),
+        limit_values_shared: Some(Box::new(|| 3)),
         is_ready: Some(Box::new(|| true)),
     });
     metrics
