@@ -95,11 +95,10 @@ impl Registry {
 
     /// Forgets counters that no limit refers to and whose use no longer counts.
     pub fn sweep(&self, now: Now) {
-        let is_kept =
-            |counter: &Arc<Counter>| 1 < Arc::strong_count(counter) || !counter.at(now).is_idle();
-        lock(&self.counters).retain(|_, counter| is_kept(counter));
+        let counts = |counter: &Counter| !counter.at(now).is_idle();
+        lock(&self.counters).retain(|_, counter| 1 < Arc::strong_count(counter) || counts(counter));
         lock(&self.tables).retain(|_, table| {
-            1 < Arc::strong_count(table) || table.all().iter().any(|(_, counter)| is_kept(counter))
+            1 < Arc::strong_count(table) || table.all().iter().any(|(_, counter)| counts(counter))
         });
     }
 
