@@ -40,7 +40,7 @@ fn limit(fields: Fields<'_>) -> Option<Limit> {
     };
     let amount = fields.require("amount").and_then(|item| amount(&item, metric));
     let dimension = fields.get("dimension").map(|item| dimension(&item));
-    if let Some(item) = fields.get("mode").filter(|item| item.is_text())
+    if let Some(item) = fields.get("mode").filter(Item::is_text)
         && item.text() == Some("shared")
     {
         item.warning("`shared` is counted by each node by itself in this version");
