@@ -1,96 +1,49 @@
-//! The command line: `loadtest mock` and `loadtest run`.
+//! The command line: `loadtest mock`, `loadtest run` and `loadtest check`.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use loadtest::mock::{Behaviour, Mock};
-use loadtest::run::{Plan, Workload};
+use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-/// A scripted provider and a load generator for LLM gateways.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
+mod cli;
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Runs the scripted provider until a signal ends it; prints its address.
-    Mock(MockArgs),
-    /// Sends requests, checks every answer, prints latencies; fails if an answer was wrong.
-    Run(RunArgs),
-}
+use cli::{Args, Command, MockArgs, RunArgs};
+use loadtest::mock::{Behaviour, Mock};
+use loadtest::run::{Options, Outcome, Progress, Report};
+use loadtest::scenario::{Scenario, ScenarioError};
 
-#[derive(Debug, clap::Args)]
-struct MockArgs {
-    #[arg(long, default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
-    /// Keeps no journal: faster.
-    #[arg(long)]
-    no_journal: bool,
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    /// Behaviour of requests whose model carries none, as JSON.
-    #[arg(long, value_name = "JSON")]
-    default: Option<String>,
-}
+/// Exit codes besides those of [`Outcome`]. Clap's own for a wrong command line is 2, too.
+const COULD_NOT_RUN: u8 = 1;
+const SCENARIO_WRONG: u8 = 2;
 
-#[derive(Debug, clap::Args)]
-struct RunArgs {
-    /// `http://host:port`, with a path where it is not `/v1`.
-    #[arg(long)]
-    url: String,
-    /// Sent as `authorization: Bearer`.
-    #[arg(long)]
-    key: Option<String>,
-    #[arg(long, value_enum)]
-    workload: Workload,
-    #[arg(long)]
-    model: String,
-    #[arg(long, default_value_t = 8)]
-    concurrency: usize,
-    #[arg(long)]
-    requests: u64,
-    /// Requests before those that count.
-    #[arg(long, default_value_t = 0)]
-    warmup: u64,
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    /// A further request header; can be repeated.
-    #[arg(long, value_name = "NAME:VALUE", value_parser = header)]
-    header: Vec<(String, String)>,
-    /// Requests a second: an open loop instead of a closed one.
-    #[arg(long)]
-    rate: Option<f64>,
-    /// Seconds one request may take.
-    #[arg(long, default_value_t = 60)]
-    timeout_s: u64,
-    /// Prints JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("a header is NAME:VALUE")?;
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error("{0}")]
+    Usage(&'static str),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 fn main() -> ExitCode {
-    let result = match Args::parse().command {
-        Command::Mock(args) => mock(&args).map(|()| ExitCode::SUCCESS),
-        Command::Run(args) => run(args),
+    let done = match Args::parse().command {
+        Command::Mock(args) => mock(&args).map(|()| Outcome::Passed),
+        Command::Run(args) => run(&args),
+        Command::Check { files } => check(&files).map(|()| Outcome::Passed),
     };
-    match result {
-        Ok(code) => code,
+    match done {
+        Ok(outcome) => ExitCode::from(outcome.code()),
         Err(error) => {
             // With standard error gone too, the exit code is all there is.
             drop(writeln!(io::stderr(), "loadtest: {error}"));
-            ExitCode::FAILURE
+            ExitCode::from(match &error {
+                Error::Scenario(_) | Error::Usage(_) => SCENARIO_WRONG,
+                Error::Io(error) if error.kind() == io::ErrorKind::InvalidInput => SCENARIO_WRONG,
+                Error::Io(_) => COULD_NOT_RUN,
+            })
         }
     }
 }
@@ -102,41 +55,80 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
     builder.worker_threads(threads.max(1)).enable_all().build()
 }
 
-fn mock(args: &MockArgs) -> io::Result<()> {
+fn mock(args: &MockArgs) -> Result<(), Error> {
     let default: Behaviour = match &args.default {
-        Some(json) => serde_json::from_str(json)?,
+        Some(json) => serde_json::from_str(json).map_err(io::Error::from)?,
         None => Behaviour::default(),
     };
+    raise_descriptors();
     runtime(args.threads)?.block_on(async {
         let mock = Mock::bind(args.listen).await?;
         mock.set_default(default);
         mock.set_journal(!args.no_journal);
         writeln!(io::stdout(), "{}", mock.addr())?;
         io::stdout().flush()?;
-        tokio::signal::ctrl_c().await
+        Ok(tokio::signal::ctrl_c().await?)
     })
 }
 
-fn run(args: RunArgs) -> io::Result<ExitCode> {
-    let report = loadtest::run::run(&Plan {
-        url: args.url,
-        key: args.key,
-        workload: args.workload,
-        model: args.model,
-        concurrency: args.concurrency,
-        requests: args.requests,
-        warmup: args.warmup,
-        threads: args.threads,
-        headers: args.header,
-        rate: args.rate,
-        time_max: Duration::from_secs(args.timeout_s),
-    })?;
+fn run(args: &RunArgs) -> Result<Outcome, Error> {
+    let with_mock = args.with_mock;
+    let mut scenario = match &args.scenario {
+        Some(path) => Scenario::read(path)?,
+        None => cli::scenario(args).ok_or(Error::Usage(
+            "give a scenario file, or --workload and --model (`loadtest run --help` has examples)",
+        ))?,
+    };
+    cli::override_with(&mut scenario, args);
+    raise_descriptors();
+    let (_runtime, _mock);
+    if with_mock {
+        let runtime = runtime(2)?;
+        let mock = runtime.block_on(Mock::start())?;
+        mock.set_journal(false);
+        let url = mock.base_url();
+        scenario.target.mock_url.get_or_insert_with(|| url.clone());
+        scenario.target.url.get_or_insert(url);
+        (_runtime, _mock) = (runtime, mock);
+    }
+    scenario.check()?;
+    let progress = if args.quiet { Progress::Silent } else { Progress::fitting() };
+    let report = loadtest::run::run(&Options { scenario, pids: args.pid.clone(), progress })?;
+    write_out(&report, args)?;
+    Ok(report.outcome)
+}
+
+fn write_out(report: &Report, args: &RunArgs) -> io::Result<()> {
+    if let Some(path) = &args.report {
+        std::fs::write(path, serde_json::to_vec_pretty(report)?)?;
+    }
+    if let Some(path) = &args.html {
+        std::fs::write(path, report.to_html()?)?;
+    }
     let mut out = io::stdout();
     if args.json {
-        serde_json::to_writer(&mut out, &report)?;
-        writeln!(out)?;
+        serde_json::to_writer(&mut out, report)?;
+        writeln!(out)
     } else {
-        write!(out, "{report}")?;
+        write!(out, "{report}")
     }
-    Ok(if report.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check(files: &[std::path::PathBuf]) -> Result<(), Error> {
+    for path in files {
+        let scenario = Scenario::read(path)?;
+        writeln!(io::stdout(), "{}: {} is a scenario", path.display(), scenario.name)?;
+    }
+    Ok(())
+}
+
+/// Thousands of connections need more descriptors than most shells give.
+fn raise_descriptors() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        // What cannot be raised is told when it runs out.
+        let _raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
 }

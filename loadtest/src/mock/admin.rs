@@ -61,6 +61,13 @@ pub(super) fn answer(shared: &Shared, method: &str, path: &str, body: &[u8]) -> 
             apply(body, |behaviour: Behaviour| shared.set_default(behaviour))
         }
         ("POST", "/_mock/script") => apply(body, |list: Vec<Behaviour>| shared.set_list(list)),
+        ("POST", "/_mock/faults") => match serde_json::from_slice(body) {
+            Ok(members) => match shared.faults.set(members) {
+                Ok(()) => done(),
+                Err(error) => (400, message(&error.to_string())),
+            },
+            Err(error) => (400, message(&error.to_string())),
+        },
         _ => (404, message("there is no such call")),
     }
 }

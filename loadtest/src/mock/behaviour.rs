@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 
+use crate::distribution::Distribution;
+
 /// How the mock answers a request. The default is a prompt, healthy answer.
 ///
 /// Written as text it is `key=value` pairs joined with `&`, values percent-encoded where needed; a
@@ -28,6 +30,11 @@ pub struct Behaviour {
     pub body: Option<Vec<u8>>,
     /// This share of the requests gets `status` (503 unless set), by a counter; the rest succeed.
     pub error_rate: Option<f64>,
+    /// What else goes wrong, and how often: `429:0.02,reset:0.01`; a status, `reset`, `close`,
+    /// `stall` or `cut`. By a counter each.
+    pub error_mix: Option<ErrorMix>,
+    /// Requests a second that each model takes; the others get 429 with `retry-after`.
+    pub rate_limit: Option<f64>,
     /// Seconds, in `retry-after`.
     pub retry_after: Option<u64>,
     /// Milliseconds, in `retry-after-ms`.
@@ -41,6 +48,11 @@ pub struct Behaviour {
     pub first_ms: u64,
     /// Delay between content events.
     pub event_ms: u64,
+    /// Further delays, drawn anew each time, in milliseconds: before the head, after it, between
+    /// content events.
+    pub headers_delay: Option<Distribution>,
+    pub first_delay: Option<Distribution>,
+    pub event_delay: Option<Distribution>,
     /// Number of content events, 8 unless set.
     pub events: Option<usize>,
     /// Size of the content in bytes, over all events.
@@ -48,6 +60,17 @@ pub struct Behaviour {
     /// One write for the whole stream instead of one for each event.
     #[serde(deserialize_with = "flag")]
     pub coalesce: bool,
+
+    /// So many content events in one write, each delayed as before.
+    pub merge_events: Option<usize>,
+    /// This content event and the next change places.
+    pub swap_at_event: Option<usize>,
+    /// This content event comes twice.
+    pub repeat_event: Option<usize>,
+    /// This content event is left out.
+    pub drop_event: Option<usize>,
+    /// One letter of this content event is another; of an answer that is no stream, of the body.
+    pub change_event: Option<usize>,
 
     /// TCP reset after so many bytes of the body.
     pub reset_at: Option<u64>,
@@ -151,6 +174,24 @@ pub struct Behaviour {
     pub slow_read: Option<u64>,
 }
 
+/// Kinds of failures, and the share of the requests that has each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ErrorMix(pub Vec<(Mishap, f64)>);
+
+/// A way in which a request fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    Status(u16),
+    /// A TCP reset instead of an answer.
+    Reset,
+    /// A TCP end instead of an answer.
+    Close,
+    /// No answer until the client leaves.
+    Stall,
+    /// A TCP end in the middle of the body.
+    Cut,
+}
+
 /// What surrounds an error at the start of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EarlyError {
@@ -176,6 +217,12 @@ pub enum Weird {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BehaviourError(String);
 
+impl BehaviourError {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl fmt::Display for BehaviourError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "behaviour: {}", self.0)
@@ -187,7 +234,8 @@ impl std::error::Error for BehaviourError {}
 // === impl Behaviour ===
 
 /// Keys whose value is text even if it looks like a number.
-const TEXT_KEYS: [&str; 8] = [
+const TEXT_KEYS: [&str; 9] = [
+    "error_mix",
     "error_code",
     "error_type",
     "error_message",
@@ -209,6 +257,22 @@ impl Behaviour {
         self.events.unwrap_or(8)
     }
 
+    /// This behaviour with a mishap.
+    pub(super) fn with(&self, mishap: Mishap) -> Self {
+        /// Into the answer, but not to its end.
+        const CUT_BYTES: u64 = 40;
+
+        let mut changed = Self { error_mix: None, ..self.clone() };
+        match mishap {
+            Mishap::Status(status) => changed.status = Some(status),
+            Mishap::Reset => changed.reset_before_headers = true,
+            Mishap::Close => changed.close_before_headers = true,
+            Mishap::Stall => changed.stall_before_headers = true,
+            Mishap::Cut => changed.cut_at = Some(CUT_BYTES),
+        }
+        changed
+    }
+
     /// The status, if it is an error's.
     pub(super) fn error_status(&self) -> Option<u16> {
         self.status.filter(|status| *status >= 400)
@@ -220,10 +284,11 @@ impl Behaviour {
     }
 }
 
-impl FromStr for Behaviour {
-    type Err = BehaviourError;
-
-    fn from_str(text: &str) -> Result<Self, BehaviourError> {
+impl Behaviour {
+    /// The members of the object that says the same as `text`.
+    pub fn members(
+        text: &str,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, BehaviourError> {
         let mut members = serde_json::Map::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
@@ -240,7 +305,21 @@ impl FromStr for Behaviour {
                 return Err(BehaviourError(format!("`{key}` is given twice")));
             }
         }
+        Ok(members)
+    }
+
+    pub(super) fn of_members(
+        members: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Self, BehaviourError> {
         serde_json::from_value(members.into()).map_err(|error| BehaviourError(error.to_string()))
+    }
+}
+
+impl FromStr for Behaviour {
+    type Err = BehaviourError;
+
+    fn from_str(text: &str) -> Result<Self, BehaviourError> {
+        Self::of_members(Self::members(text)?)
     }
 }
 
@@ -295,6 +374,35 @@ impl<'de> Deserialize<'de> for EarlyError {
         }
 
         from.deserialize_any(Either)
+    }
+}
+
+impl FromStr for ErrorMix {
+    type Err = BehaviourError;
+
+    fn from_str(text: &str) -> Result<Self, BehaviourError> {
+        let wrong =
+            |part: &str| BehaviourError(format!("`{part}` is no MISHAP:SHARE, such as 429:0.02"));
+        let one = |part: &str| {
+            let (mishap, share) = part.split_once(':').ok_or_else(|| wrong(part))?;
+            let share = share.parse::<f64>().map_err(|_| wrong(part))?;
+            let mishap = match (mishap, mishap.parse::<u16>()) {
+                ("reset", _) => Mishap::Reset,
+                ("close", _) => Mishap::Close,
+                ("stall", _) => Mishap::Stall,
+                ("cut", _) => Mishap::Cut,
+                (_, Ok(status @ 400..=599)) => Mishap::Status(status),
+                _ => return Err(wrong(part)),
+            };
+            if (0.0..=1.0).contains(&share) { Ok((mishap, share)) } else { Err(wrong(part)) }
+        };
+        text.split(',').map(one).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorMix {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -160,8 +160,37 @@ impl Connection<'_> {
             self.wire.flush().await?;
             return Err(Stop::Cut);
         }
+        if let Some((endpoint, behaviour)) = self.mishap(&request, &chosen.behaviour) {
+            let is_stream = request.asked.is_stream(endpoint);
+            let error_status = self.error_status(&behaviour, is_stream);
+            let is_usage_included = request.asked.is_usage_included();
+            let key = ReplyKey { endpoint, is_stream, is_usage_included, error_status };
+            let reply = self.make(&request, &behaviour, key, request.id_text());
+            return send(&mut self.wire, &reply, &behaviour, &id, ticket).await;
+        }
         let reply = self.reply(&request, &chosen);
         send(&mut self.wire, &reply, &chosen.behaviour, &id, ticket).await
+    }
+
+    /// The behaviour of a request that is one too many, or that the mix of errors falls on.
+    fn mishap(&self, request: &Request<'_>, usual: &Behaviour) -> Option<(Endpoint, Behaviour)> {
+        let faults = &self.shared.faults;
+        let mut changed = None;
+        if let Some(rate) = usual.rate_limit
+            && let Err(seconds) = faults.take(request.model(), rate, std::time::Instant::now())
+        {
+            changed = Some(Behaviour {
+                status: Some(429),
+                error_rate: None,
+                retry_after: usual.retry_after.or(Some(seconds)),
+                ..usual.clone()
+            });
+        } else if let Some(mix) = &usual.error_mix
+            && let Some(mishap) = faults.mishap(mix)
+        {
+            changed = Some(usual.with(mishap));
+        }
+        changed.map(|behaviour| (request.endpoint, behaviour))
     }
 
     /// What must be known before a large body is read. A behaviour that matters here is taken.
@@ -187,6 +216,9 @@ impl Connection<'_> {
     }
 
     fn choose(&mut self, model: &str) -> Result<Chosen, super::behaviour::BehaviourError> {
+        if let Some(behaviour) = self.shared.faults.over(model, &|| self.shared.peek()) {
+            return Ok(Chosen::once(behaviour));
+        }
         if let Some(chosen) = &self.kept.chosen
             && self.kept.model == model
             && self.shared.is_current(chosen)

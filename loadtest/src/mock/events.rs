@@ -7,6 +7,17 @@ use super::reply::{Body, Part};
 /// An event's name (where the dialect names events) and its data.
 pub(super) type Event = (Option<&'static str>, Raw);
 
+/// Makes one letter of a text another: of its content, where it has some.
+pub(super) fn change(text: &mut [u8]) {
+    const BEFORE: [&[u8]; 3] = [b"\"content\":\"", b"\"text\":\"", b"\"delta\":\""];
+    let place = |before: &&[u8]| memchr::memmem::find(text, before).map(|at| at + before.len());
+    let from = BEFORE.iter().find_map(place).unwrap_or(0);
+    let letter = text.iter_mut().skip(from).find(|byte| byte.is_ascii_lowercase());
+    if let Some(letter) = letter {
+        *letter = if *letter == b'x' { b'y' } else { b'x' };
+    }
+}
+
 /// Collects a stream. What is pushed after the behaviour has ended the stream is dropped.
 pub(super) struct Events<'a> {
     behaviour: &'a Behaviour,
@@ -77,7 +88,37 @@ impl<'a> Events<'a> {
         {
             first.splice(..0, *b"\xef\xbb\xbf");
         }
+        self.bend();
         Body::Stream(self.parts)
+    }
+
+    /// Changes, moves, repeats or leaves out content events, when all are there.
+    fn bend(&mut self) {
+        let place = |parts: &[(Vec<u8>, Part)], number: usize| {
+            let contents = parts.iter().enumerate().filter(|(_, (_, part))| *part == Part::Content);
+            contents.map(|(index, _)| index).nth(number)
+        };
+        let Behaviour { change_event, swap_at_event, repeat_event, drop_event, .. } =
+            self.behaviour;
+        if let Some(at) = change_event.and_then(|number| place(&self.parts, number))
+            && let Some((text, _)) = self.parts.get_mut(at)
+        {
+            change(text);
+        }
+        if let Some(number) = *swap_at_event
+            && let Some(at) = place(&self.parts, number)
+            && let Some(next) = place(&self.parts, number + 1)
+        {
+            self.parts.swap(at, next);
+        }
+        if let Some(at) = repeat_event.and_then(|number| place(&self.parts, number))
+            && let Some(event) = self.parts.get(at).cloned()
+        {
+            self.parts.insert(at, event);
+        }
+        if let Some(at) = drop_event.and_then(|number| place(&self.parts, number)) {
+            self.parts.remove(at);
+        }
     }
 
     /// Whether the behaviour has something else in the place of what comes after so many

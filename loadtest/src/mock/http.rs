@@ -286,10 +286,11 @@ impl Wire {
 
     /// Waits, and notices when the client leaves meanwhile.
     pub(super) async fn pause(&mut self, delay_ms: u64) -> Result<(), Stop> {
-        if delay_ms == 0 {
-            return Ok(());
-        }
-        let until = Instant::now() + Duration::from_millis(delay_ms);
+        if delay_ms == 0 { Ok(()) } else { self.pause_for(Duration::from_millis(delay_ms)).await }
+    }
+
+    pub(super) async fn pause_for(&mut self, delay: Duration) -> Result<(), Stop> {
+        let until = Instant::now() + delay;
         tokio::select! {
             biased;
             () = sleep_until(until) => Ok(()),

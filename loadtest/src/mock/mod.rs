@@ -20,6 +20,7 @@ mod connection;
 mod content;
 mod errors;
 mod events;
+mod faults;
 mod http;
 mod journal;
 mod json;
@@ -27,12 +28,15 @@ mod messages;
 mod others;
 mod reply;
 mod responses;
+mod script;
 mod send;
 mod shared;
 
-pub use behaviour::{Behaviour, BehaviourError, EarlyError, Weird};
+pub use behaviour::{Behaviour, BehaviourError, EarlyError, ErrorMix, Mishap, Weird};
 pub use content::text_pieces;
+pub use faults::check_faults;
 pub use journal::{BODY_KEPT_BYTES_MAX, ENTRIES_MAX, End, Entry, fnv1a};
+pub use script::{SCRIPT_ID_LEN, Script};
 
 use shared::Shared;
 
@@ -98,6 +102,15 @@ impl Mock {
     /// Sets the behaviours of the next requests, in this order, in place of those still left.
     pub fn script(&self, list: Vec<Behaviour>) {
         self.shared().set_list(list);
+    }
+
+    /// Lays `members` of a behaviour over that of every request, or of each N-th with `every`;
+    /// `None` takes them back. Calls that the behaviour cannot have are an error.
+    pub fn set_faults(
+        &self,
+        members: Option<serde_json::Map<String, serde_json::Value>>,
+    ) -> Result<(), BehaviourError> {
+        self.shared().faults.set(members)
     }
 
     /// The last [`ENTRIES_MAX`] requests, oldest first.

@@ -141,6 +141,11 @@ impl Reply {
                 bytes.truncate(bytes.len() / 2);
             }
         }
+        if !is_stream && behaviour.change_event.is_some() {
+            for (bytes, _) in &mut parts {
+                super::events::change(bytes);
+            }
+        }
         if is_gzip {
             parts = gzipped(parts);
         }

@@ -1,9 +1,12 @@
 //! Sends a reply, with the delays and the faults of its behaviour.
 
+use std::time::Duration;
+
 use super::behaviour::Behaviour;
 use super::http::{Stop, Wire};
 use super::journal::{End, Ticket};
 use super::reply::{Framing, ID_LEN, Part, Piece, Reply};
+use crate::distribution::Distribution;
 
 /// Whether the connection takes another request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +33,14 @@ pub(super) async fn send(
     reply.head.put(&mut wire.output, id, usize::MAX);
     if let Some(delay_ms) = behaviour.drip_headers_ms {
         drip(wire, delay_ms).await?;
-    } else if (reply.is_stream && !behaviour.coalesce) || behaviour.first_ms > 0 {
+    } else if (reply.is_stream && !behaviour.coalesce)
+        || behaviour.first_ms > 0
+        || behaviour.first_delay.is_some()
+    {
         wire.flush().await?;
     }
     wire.pause(behaviour.first_ms).await?;
+    pause(wire, behaviour.first_delay.as_ref()).await?;
     pieces(wire, reply, behaviour, id, ticket).await?;
     wire.output.extend_from_slice(reply.end);
     wire.flush().await?;
@@ -46,6 +53,7 @@ async fn before_head(wire: &mut Wire, behaviour: &Behaviour) -> Result<(), Stop>
         return Err(wire.gone().await);
     }
     wire.pause(behaviour.headers_ms).await?;
+    pause(wire, behaviour.headers_delay.as_ref()).await?;
     if behaviour.reset_before_headers {
         wire.reset();
         return Err(Stop::Cut);
@@ -71,6 +79,15 @@ async fn drip(wire: &mut Wire, delay_ms: u64) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Waits as long as is drawn.
+async fn pause(wire: &mut Wire, delay: Option<&Distribution>) -> Result<(), Stop> {
+    const PAUSE_MS_MAX: f64 = 3_600_000.0;
+
+    let Some(delay) = delay else { return Ok(()) };
+    let ms = delay.draw(&mut fastrand::Rng::new()).clamp(0.0, PAUSE_MS_MAX);
+    wire.pause_for(Duration::from_secs_f64(ms / 1000.0)).await
+}
+
 /// Sends the body; its last piece stays in the buffer, for the end to go with it.
 async fn pieces(
     wire: &mut Wire,
@@ -82,7 +99,8 @@ async fn pieces(
     let bytes_max = behaviour.reset_at.into_iter().chain(behaviour.cut_at).min();
     let mut contents_n = 0;
     for (index, piece) in reply.pieces.iter().enumerate() {
-        if index > 0 && !behaviour.coalesce {
+        let is_merged = behaviour.merge_events.is_some_and(|n| contents_n % n.max(1) != 0);
+        if index > 0 && !behaviour.coalesce && !is_merged {
             wire.flush().await?;
         }
         if piece.part != Part::Opening
@@ -91,9 +109,13 @@ async fn pieces(
             return Err(run(fault, wire).await);
         }
         if piece.part == Part::Content {
-            if contents_n > 0 && behaviour.event_ms > 0 {
-                wire.flush().await?;
+            let is_paced = behaviour.event_ms > 0 || behaviour.event_delay.is_some();
+            if contents_n > 0 && is_paced {
+                if !is_merged {
+                    wire.flush().await?;
+                }
                 wire.pause(behaviour.event_ms).await?;
+                pause(wire, behaviour.event_delay.as_ref()).await?;
             }
             contents_n += 1;
         }

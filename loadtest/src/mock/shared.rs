@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::behaviour::{Behaviour, BehaviourError};
+use super::faults::Faults;
 use super::journal::Journal;
 use super::reply::ID_LEN;
 
@@ -16,6 +17,7 @@ const STORED_MAX: usize = 1024;
 pub(super) struct Shared {
     pub(super) address: SocketAddr,
     pub(super) journal: Journal,
+    pub(super) faults: Faults,
     script: Mutex<Script>,
     /// Changes with the default behaviour.
     epoch: AtomicU64,
@@ -82,6 +84,7 @@ impl Shared {
         Self {
             address,
             journal: Journal::new(),
+            faults: Faults::default(),
             script: Mutex::default(),
             epoch: AtomicU64::new(0),
             listed_n: AtomicUsize::new(0),
