@@ -18,6 +18,8 @@ pub mod config;
 pub mod provider;
 
 pub mod rejection;
+pub mod translate;
+
 pub mod sse;
 
 pub mod dialect;

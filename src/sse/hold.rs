@@ -285,7 +285,7 @@ fn http_status(value: &Value) -> Option<u16> {
 }
 
 /// The status that goes with an error's type or code at `OpenAI` and Anthropic.
-fn status_of(word: &str) -> Option<u16> {
+pub(crate) fn status_of(word: &str) -> Option<u16> {
     Some(match word {
         "invalid_request_error"
         | "invalid_prompt"

@@ -7,6 +7,7 @@ mod strip;
 mod text;
 
 pub use hold::{Class, StreamError, classify, is_stream_end};
+pub(crate) use hold::{event_type, status_of};
 pub use own::{OwnError, error_event};
 pub use splitter::{EVENT_BYTES_MAX, Event, Splitter};
 pub use strip::UsageStripper;

@@ -1,0 +1,232 @@
+//! One stream on its way from a provider's dialect to the client's.
+
+use super::form::{Event, Open, Start, Stop, Usage, WireError};
+use super::json_tool::Unwrapper;
+use super::{Echo, Translation, chat, messages, responses};
+use crate::dialect::Dialect;
+use crate::sse::{self, Splitter};
+
+/// Some writers keep what they have written until the end; a stream may not grow without bound.
+const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a stream has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum StreamEnd {
+    #[default]
+    Open,
+    Proper,
+    Error(Box<WireError>),
+    /// The provider sent what is none of its dialect's events.
+    Broken,
+}
+
+/// What has been seen of a stream.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Something that a client could show or act on.
+    pub has_content: bool,
+    pub end: StreamEnd,
+    pub usage: Option<Usage>,
+    pub text_bytes: u64,
+    pub n_events: u64,
+    /// Those that are no comments.
+    pub n_messages: u64,
+}
+
+/// Bytes of the provider's events in, bytes of the client's events out, wherever either are split.
+#[derive(Debug)]
+pub struct StreamTranslator {
+    splitter: Splitter,
+    core: Core,
+}
+
+/// The state machine: event by event.
+#[derive(Debug)]
+struct Core {
+    reader: Reader,
+    writer: Writer,
+    unwrapper: Option<Unwrapper>,
+    request_id: String,
+    has_started: bool,
+    has_stopped: bool,
+    progress: Progress,
+    events: Vec<Event>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Chat(chat::stream_read::Reader),
+    Responses(responses::stream_read::Reader),
+    Messages(messages::stream_read::Reader),
+}
+
+#[derive(Debug)]
+enum Writer {
+    Chat(Box<chat::stream_write::Writer>),
+    Responses(Box<responses::stream_write::Writer>),
+    Messages(Box<messages::stream_write::Writer>),
+}
+
+impl StreamTranslator {
+    pub(super) fn new(translation: &Translation) -> Self {
+        let echo: &Echo = &translation.echo;
+        let reader = match translation.upstream {
+            Dialect::Responses => Reader::Responses(responses::stream_read::Reader::default()),
+            Dialect::Messages => Reader::Messages(messages::stream_read::Reader::default()),
+            _ => Reader::Chat(chat::stream_read::Reader::default()),
+        };
+        let writer = match translation.client {
+            Dialect::Responses => {
+                Writer::Responses(Box::new(responses::stream_write::Writer::new(echo)))
+            }
+            Dialect::Messages => {
+                Writer::Messages(Box::new(messages::stream_write::Writer::new(echo)))
+            }
+            _ => Writer::Chat(Box::new(chat::stream_write::Writer::new(echo))),
+        };
+        let core = Core {
+            reader,
+            writer,
+            unwrapper: translation.json_tool.clone().map(Unwrapper::new),
+            request_id: echo.request_id.clone(),
+            has_started: false,
+            has_stopped: false,
+            progress: Progress::default(),
+            events: Vec::new(),
+            bytes: 0,
+        };
+        Self { splitter: Splitter::default(), core }
+    }
+
+    /// Takes the next bytes; appends whole events to `out`.
+    pub fn push(&mut self, chunk: &[u8], out: &mut String) {
+        let Self { splitter, core } = self;
+        core.bytes = core.bytes.saturating_add(chunk.len());
+        if STREAM_BYTES_MAX < core.bytes {
+            core.progress.end = StreamEnd::Broken;
+        }
+        splitter.push(chunk, |event, _| core.event(&event, out));
+    }
+
+    /// The provider has no more. An event that lacks only its blank line is one to most clients.
+    pub fn finish(&mut self, out: &mut String) {
+        let Self { splitter, core } = self;
+        splitter.finish(|event| core.event(&event, out));
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.core.progress
+    }
+
+    /// Events that were written so far, for the number of an event of our own.
+    pub fn n_written(&self) -> u64 {
+        match &self.core.writer {
+            Writer::Responses(writer) => writer.n_events(),
+            Writer::Chat(_) | Writer::Messages(_) => self.core.progress.n_events,
+        }
+    }
+}
+
+impl Core {
+    fn event(&mut self, event: &sse::Event<'_>, out: &mut String) {
+        self.progress.n_events += 1;
+        if self.progress.end != StreamEnd::Open {
+            return;
+        }
+        let (name, data) = match *event {
+            sse::Event::Silent => return,
+            sse::Event::Oversized => {
+                self.progress.end = StreamEnd::Broken;
+                return;
+            }
+            sse::Event::Message { name, data } => (name, data),
+        };
+        self.progress.n_messages += 1;
+        let mut events = std::mem::take(&mut self.events);
+        let is_read = match &mut self.reader {
+            Reader::Chat(reader) => reader.push(name, data, &mut events),
+            Reader::Responses(reader) => reader.push(name, data, &mut events),
+            Reader::Messages(reader) => reader.push(name, data, &mut events),
+        };
+        for event in events.drain(..) {
+            self.take(event, out);
+        }
+        self.events = events;
+        if !is_read && self.progress.end == StreamEnd::Open {
+            self.progress.end = StreamEnd::Broken;
+        }
+    }
+
+    /// Keeps the order that every writer relies on: a start, then parts, one stop, the end.
+    fn take(&mut self, mut event: Event, out: &mut String) {
+        if self.progress.end != StreamEnd::Open {
+            return;
+        }
+        if let Some(unwrapper) = &mut self.unwrapper {
+            unwrapper.push(&mut event);
+        }
+        if let Event::Stop(Stop::Failed(error)) = event {
+            event = Event::Error(error);
+        }
+        match &mut event {
+            Event::Start(_) if self.has_started => return,
+            Event::Start(start) => {
+                self.has_started = true;
+                if start.id.is_empty() {
+                    start.id.clone_from(&self.request_id);
+                }
+            }
+            Event::Ping | Event::Error(_) => {}
+            _ if !self.has_started => {
+                self.has_started = true;
+                let id = self.request_id.clone();
+                self.write(Event::Start(Start { id, ..Start::default() }), out);
+            }
+            _ => {}
+        }
+        match &event {
+            Event::Stop(_) if self.has_stopped => return,
+            Event::Stop(_) => self.has_stopped = true,
+            Event::End if !self.has_stopped => {
+                self.has_stopped = true;
+                self.write(Event::Stop(Stop::End), out);
+            }
+            Event::Ping if !self.has_started => return,
+            _ => {}
+        }
+        self.note(&event);
+        self.write(event, out);
+    }
+
+    fn note(&mut self, event: &Event) {
+        let progress = &mut self.progress;
+        match event {
+            Event::Open(Open::Text | Open::Refusal) | Event::Start(_) | Event::Ping => {}
+            Event::Delta(text) => {
+                progress.has_content = true;
+                progress.text_bytes += text.len() as u64;
+            }
+            Event::Open(_) | Event::Seal(_) | Event::Citation(_) | Event::Stop(_) => {
+                progress.has_content = true;
+            }
+            Event::Close => {}
+            Event::Usage(usage) => {
+                progress.usage = Some(progress.usage.unwrap_or_default().updated(*usage));
+            }
+            Event::Error(error) => progress.end = StreamEnd::Error(error.clone()),
+            Event::End => {
+                progress.has_content = true;
+                progress.end = StreamEnd::Proper;
+            }
+        }
+    }
+
+    fn write(&mut self, event: Event, out: &mut String) {
+        match &mut self.writer {
+            Writer::Chat(writer) => writer.push(event, out),
+            Writer::Responses(writer) => writer.push(event, out),
+            Writer::Messages(writer) => writer.push(event, out),
+        }
+    }
+}
