@@ -1,6 +1,7 @@
 //! What differs between providers: address, authentication, dialects.
 
 use crate::dialect::{Dialect, Dialects};
+use crate::translate::Quirks;
 
 /// A kind of upstream API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -131,6 +132,14 @@ impl Provider {
             Self::AzureOpenAi | Self::Gemini | Self::Bedrock | Self::Vertex => &[],
         };
         dialects.iter().copied().collect()
+    }
+
+    /// How it differs from the dialect that requests are translated into for it.
+    pub const fn quirks(self) -> &'static Quirks {
+        match self {
+            Self::Compatible(_) => &Quirks::COMPATIBLE,
+            _ => &Quirks::OPENAI,
+        }
     }
 
     pub const fn credential_header(self) -> CredentialHeader {

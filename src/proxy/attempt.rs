@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use pingora_timeout::timeout;
 
 use crate::clock::Millis;
 use crate::control::live::lock;
 use crate::control::snapshot::Target;
 use crate::json::Spliced;
+use crate::proxy::call::Outgoing;
+use crate::proxy::convert::Conversion;
 use crate::proxy::forward::{LastAnswer, Request, Turn, credential};
 use crate::proxy::relay::Body;
 use crate::proxy::serve::Gateway;
@@ -43,6 +45,8 @@ pub struct Try<'a> {
     pub gateway: &'a Gateway,
     pub request: &'a Request<'a>,
     pub target: &'a Arc<Target>,
+    /// There for a target that does not speak the client's dialect.
+    pub conversion: Option<&'a Conversion>,
     pub began: Instant,
     /// Microseconds after the request began.
     pub started_us: u64,
@@ -130,7 +134,10 @@ impl Try<'_> {
 
     /// Sends the request and reads until it is clear that the answer counts.
     async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
-        let outgoing = self.request.call.outgoing(&self.target.upstream_model);
+        let outgoing = match self.conversion {
+            None => self.request.call.outgoing(&self.target.upstream_model),
+            Some(conversion) => Outgoing { body: conversion.body.clone(), has_usage_chunk: false },
+        };
         let mut sent = self.send(&outgoing.body, &mut row.is_maybe_billed).await?;
         row.headers_us = Some(self.elapsed_us());
         let status = sent.head.status;
@@ -140,7 +147,10 @@ impl Try<'_> {
             // Rare and large: on the heap.
             return Box::pin(self.refused(status, headers, sent)).await;
         }
-        let body = Body::new(self.request, &headers, sent, outgoing.has_usage_chunk)?;
+        let body = match self.conversion {
+            None => Body::new(self.request, &headers, sent, outgoing.has_usage_chunk)?,
+            Some(conversion) => Body::translated(&conversion.answer, &headers, sent)?,
+        };
         let mut body = Box::new(body);
         if body.is_events() {
             self.hold_events(&mut body).await?;
@@ -203,13 +213,16 @@ impl Try<'_> {
     /// The head of the request, built from nothing.
     fn head(&self, body_bytes: usize) -> BytesMut {
         let connection = &*self.target.connection;
-        let forwarded = &self.request.forwarded;
+        let (path, forwarded) = match self.conversion {
+            None => (self.request.call.endpoint.name(), &self.request.forwarded),
+            Some(conversion) => (conversion.path, &conversion.forwarded),
+        };
         let mut head = BytesMut::with_capacity(256 + forwarded.len() + connection.head.0.len());
         head.put_slice(b"POST ");
         head.put_slice(connection.base_url.path.as_bytes());
         head.put_u8(b'/');
-        head.put_slice(self.request.call.endpoint.name().as_bytes());
-        head.put_slice(if self.request.is_beta {
+        head.put_slice(path.as_bytes());
+        head.put_slice(if self.request.is_beta && self.conversion.is_none() {
             b"?beta=true HTTP/1.1\r\n"
         } else {
             b" HTTP/1.1\r\n"
@@ -233,7 +246,8 @@ impl Try<'_> {
         let retry_after = self.retry_after(&headers);
         let failure = Failure::Status { status, retry_after };
         let verdict = self.judge(&failure);
-        if !verdict.fails_over && verdict.answer == failure::Answer::Upstreams {
+        let is_passed = !verdict.fails_over && verdict.answer == failure::Answer::Upstreams;
+        if is_passed && self.conversion.is_none() {
             let body = Body::opaque(self.request, &headers, sent)?;
             return Ok((status, headers, Box::new(body)));
         }
@@ -242,14 +256,24 @@ impl Try<'_> {
             return Err(failure.into());
         }
         let read = timeout(LAST_ANSWER_TIME_MAX, read_short(&mut sent));
-        let answer = match read.await {
+        let mut answer = match read.await {
             Ok(Some(body)) => {
                 sent.release(&self.gateway.pool);
                 Some(LastAnswer { status, headers, body })
             }
             _ => None,
         };
-        Err(NoAnswer { failure, answer })
+        if let (Some(conversion), Some(answer)) = (self.conversion, &mut answer) {
+            conversion.translate_error(answer);
+        }
+        match answer {
+            Some(LastAnswer { status, headers, body }) if is_passed => {
+                let client = self.request.call.endpoint.dialect();
+                let body = Body::translated_error(client, body);
+                Ok((status, headers, Box::new(body)))
+            }
+            answer => Err(NoAnswer { failure, answer }),
+        }
     }
 
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
@@ -305,16 +329,27 @@ impl Try<'_> {
     /// Reads a JSON answer to its end, unless it is a long one.
     async fn hold_whole(&self, body: &mut Body) -> Result<(), NoAnswer> {
         let mut limit = (self.target.timeouts.first_token, Failure::FirstTokenTimeout);
-        while body.held_bytes() < WHOLE_BYTES_MAX {
+        while body.held_bytes() < WHOLE_BYTES_MAX || body.must_be_whole() {
             let (time, failure) = self.within(limit.0, limit.1);
             timeout(time, body.read()).await.map_err(|_elapsed| failure)??;
             if body.is_done() {
-                return body.check_whole().map_err(NoAnswer::from);
+                return body.check_whole().map_err(|failure| {
+                    let answer = body.take_failed().map(|(status, body)| {
+                        let headers = HeaderMap::from_iter([json_type()]);
+                        LastAnswer { status, headers, body }
+                    });
+                    NoAnswer { failure, answer }
+                });
             }
             limit = (self.target.timeouts.idle, Failure::IdleTimeout);
         }
         Ok(())
     }
+}
+
+/// The header of an error that is ours to write.
+pub(super) fn json_type() -> (header::HeaderName, HeaderValue) {
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
 }
 
 /// Whether a pooled connection was closed by the upstream before the request reached it.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use uuid::Uuid;
 
 use crate::clock::Millis;
 use crate::config::resources::Auth;
@@ -13,6 +14,7 @@ use crate::control::live::{InFlight, TargetLive, lock};
 use crate::control::snapshot::{Deployment, Target};
 use crate::proxy::attempt::{self, Answer, Failed, Try};
 use crate::proxy::call::Call;
+use crate::proxy::convert::{Conversion, Reading};
 use crate::proxy::limits;
 use crate::proxy::record::Recorder;
 use crate::proxy::relay::{Accepted, estimated};
@@ -39,6 +41,9 @@ pub struct Request<'a> {
     pub failover_on: &'a FailoverOn,
     pub passthrough: Option<&'a Secret>,
     pub deadline: Instant,
+    pub request_id: Uuid,
+    /// For targets of other dialects.
+    pub reading: Reading,
 }
 
 /// A provider's own answer to a failed attempt, kept in case nothing better comes.
@@ -130,6 +135,8 @@ struct Tally {
     only_auth_failed: Option<bool>,
     /// A limit of a target that was skipped for it.
     refused: Option<Box<Refused>>,
+    /// What a target of another dialect cannot be asked.
+    unasked: Option<Rejection>,
 }
 
 impl Gateway {
@@ -144,6 +151,13 @@ impl Gateway {
         let mut tally = Tally::default();
         lock(&deployment.live.retry_budget).on_request(Millis::now());
         for target in selected.plan.iter().filter_map(|index| deployment.targets.get(index)) {
+            let conversion = match self.convert(request, deployment, target) {
+                Ok(conversion) => conversion,
+                Err(rejection) => {
+                    tally.unasked.get_or_insert(rejection);
+                    continue;
+                }
+            };
             for retry in 0..=deployment.failover.retries {
                 if !self.may_try(deployment, &tally) {
                     return Err(tally.exhausted(deployment, &self.metrics));
@@ -161,7 +175,8 @@ impl Gateway {
                 };
                 self.count_again(retry, &tally);
                 tally.n_attempts += 1;
-                let failed = match self.attempt(request, target, turn, recorder).await {
+                let aim = (target, conversion.as_deref());
+                let failed = match self.attempt(request, aim, turn, recorder).await {
                     Ok(answer) => return Ok(answer),
                     Err(failed) => failed,
                 };
@@ -176,6 +191,21 @@ impl Gateway {
             }
         }
         Err(tally.exhausted(deployment, &self.metrics))
+    }
+
+    fn convert(
+        &self,
+        request: &Request<'_>,
+        deployment: &Deployment,
+        target: &Target,
+    ) -> Result<Option<Box<Conversion>>, Rejection> {
+        let now_s = u64::try_from(self.clock.unix_micros() / 1_000_000).unwrap_or(0);
+        request.reading.convert(
+            request.call,
+            (deployment, target),
+            &request.forwarded,
+            (now_s, request.request_id),
+        )
     }
 
     /// Whether one more attempt is within `max_attempts` and the retry budget.
@@ -214,12 +244,13 @@ impl Gateway {
     async fn attempt(
         &self,
         request: &Request<'_>,
-        target: &Arc<Target>,
+        (target, conversion): (&Arc<Target>, Option<&Conversion>),
         turn: Turn,
         recorder: &mut Recorder,
     ) -> Result<Box<Answer>, Box<Failed>> {
         let began = Instant::now();
-        let one = Try { gateway: self, request, target, began, started_us: recorder.elapsed_us() };
+        let started_us = recorder.elapsed_us();
+        let one = Try { gateway: self, request, target, conversion, began, started_us };
         let mut under_way = UnderWay { row: Some(one.row()), one: &one, recorder };
         let row = under_way.row.as_mut().expect("it is under way");
         let result = attempt::attempt(&one, turn, row).await;
@@ -299,6 +330,8 @@ impl Tally {
         };
         let rejection = if let (0, Some(refused)) = (self.n_attempts, &self.refused) {
             limits::rejection(refused, metrics)
+        } else if let Some(unasked) = self.unasked.filter(|_| self.n_attempts == 0) {
+            unasked
         } else if self.n_attempts == 0 {
             Rejection::NoHealthyTarget {
                 model: deployment.name.to_string(),

@@ -10,6 +10,7 @@
 //! options   x-sluice-* headers and the `sluice` field     -> Options
 //! limits    what a request may still use               -> Governed | Rejection
 //! select    deployment -> targets in order                -> Selected | Rejection
+//! convert   what a target of another dialect is asked     -> Conversion | Rejection
 //! forward   targets in turn until one answers             -> Answer | Rejection
 //! attempt   one try on one target                         -> Answer | Failed
 //! upstream  the connection of an attempt
@@ -27,6 +28,7 @@
 pub mod admit;
 pub mod attempt;
 pub mod call;
+pub mod convert;
 pub mod flow;
 pub mod forward;
 pub mod front;

@@ -13,6 +13,7 @@ use crate::control::snapshot::{Deployment, Environment, KeyRecord, Target};
 use crate::id::EnvironmentId;
 use crate::limit::Wait;
 use crate::proxy::call::Call;
+use crate::proxy::convert;
 use crate::rejection::{BadRequest, Rejection, UpstreamStatus};
 use crate::route::plan::{self, Choice, NoTarget, Plan, TargetView};
 
@@ -78,8 +79,7 @@ pub fn select(
     now: Millis,
     refused: impl Fn(&Target) -> Option<Box<Refused>>,
 ) -> Result<Selected, Unselected> {
-    let dialect = call.endpoint.dialect();
-    let speaks = |target: &Target| target.connection.dialects.contains(dialect);
+    let speaks = |target: &Target| convert::takes(target, call.endpoint);
     if !deployment.targets.iter().any(|target| 0 < target.weight && speaks(target)) {
         return Err(Unselected::Rejected(no_speaker(&deployment, call)));
     }

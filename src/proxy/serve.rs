@@ -21,6 +21,7 @@ use crate::dialect::{Dialect, Endpoint, Envelope};
 use crate::net::pool::Pool;
 use crate::proxy::admit::{self, Known};
 use crate::proxy::call::{self, BodyLimits, Call};
+use crate::proxy::convert::Reading;
 use crate::proxy::flow::{Entered, Flow};
 use crate::proxy::forward::{Exhausted, Request};
 use crate::proxy::record::{Arrival, Ending, Recorder};
@@ -207,6 +208,7 @@ impl Gateway {
     ) -> Result<Served, Stop> {
         let reading = Instant::now();
         let body = call::read_body(client, self.limits.body).await?;
+        let request_id = ctx.request_id;
         let recorder = recorder(ctx);
         recorder.waited(reading.elapsed());
         recorder.note(|row| row.request_bytes = body.len() as u64);
@@ -222,7 +224,8 @@ impl Gateway {
             .map_err(|why| self.unselected(why))?;
         let total = selected.total_timeout();
         let total = call.options.timeout.map_or(total, |asked| asked.min(total));
-        let request = request(client, &call, known, (&selected, recorder.began() + total));
+        let deadline = recorder.began() + total;
+        let request = request(client, &call, known, (&selected, deadline, request_id));
         let answer = tokio::select! {
             biased;
             answer = self.forward(&request, &selected, recorder) => answer,
@@ -259,6 +262,9 @@ impl Gateway {
     ) -> Result<Served, Stop> {
         let Exhausted { last, rejection, retry_after, is_timeout, class } = exhausted;
         let Some((last, target)) = last else {
+            if let Rejection::BadRequest { .. } = rejection {
+                return Err(rejection.into());
+            }
             let ending = Ending {
                 outcome: if is_timeout { Outcome::Timeout } else { outcome_of(&rejection) },
                 status: rejection.wire().status,
@@ -402,7 +408,7 @@ fn request<'a>(
     client: &ServerSession,
     call: &'a Call,
     known: &'a Known,
-    (selected, deadline): (&'a Selected, Instant),
+    (selected, deadline, request_id): (&'a Selected, Instant, Uuid),
 ) -> Request<'a> {
     let head = client.req_header();
     let mut forwarded = BytesMut::with_capacity(256);
@@ -427,6 +433,8 @@ fn request<'a>(
         failover_on: &selected.deployment.failover_on,
         passthrough: known.passthrough.as_ref(),
         deadline,
+        request_id,
+        reading: Reading::default(),
     }
 }
 

@@ -412,14 +412,14 @@ fn own_error(dialect: Dialect, message: &str) -> String {
 
 #[test]
 fn own_errors_have_the_form_of_the_dialect() {
-    insta::assert_snapshot!(own_error(Dialect::Chat, "the \"é\"\n"), @r#"data: {"error":{"code":"stream_stalled","message":"the \"\u00e9\"\n","param":null,"type":"upstream_error"}}"#);
+    insta::assert_snapshot!(own_error(Dialect::Chat, "the \"é\"\n"), @r#"data: {"error":{"message":"the \"\u00e9\"\n","type":"upstream_error","param":null,"code":"stream_stalled"}}"#);
     insta::assert_snapshot!(own_error(Dialect::Responses, "stalled"), @r#"
     event: error
-    data: {"code":"stream_stalled","message":"stalled","param":null,"sequence_number":7,"type":"error"}
+    data: {"type":"error","code":"stream_stalled","message":"stalled","param":null,"sequence_number":7}
     "#);
     insta::assert_snapshot!(own_error(Dialect::Messages, "stalled"), @r#"
     event: error
-    data: {"error":{"message":"stalled","type":"upstream_error"},"request_id":"req-1","type":"error"}
+    data: {"type":"error","error":{"type":"upstream_error","message":"stalled"},"request_id":"req-1"}
     "#);
 }
 

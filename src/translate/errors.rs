@@ -45,7 +45,7 @@ const fn words(status: u16) -> Words {
 
 impl WireError {
     /// The status that goes with it.
-    pub(super) fn http_status(&self) -> u16 {
+    pub fn http_status(&self) -> u16 {
         let told = |word: &Option<String>| word.as_deref().and_then(status_of);
         self.status.or_else(|| told(&self.code)).or_else(|| told(&self.kind)).unwrap_or(500)
     }

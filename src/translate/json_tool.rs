@@ -3,7 +3,9 @@
 
 use serde_json::{Map, json};
 
-use super::form::{Answer, Event, Format, Function, Open, Part, Piece, Request, Stop, Tool, ToolChoice};
+use super::form::{
+    Answer, Event, Format, Function, Open, Part, Piece, Request, Stop, Tool, ToolChoice,
+};
 
 const NAME: &str = "json_answer";
 

@@ -30,6 +30,9 @@ pub use self::quirks::Quirks;
 pub use self::stream::{Progress, StreamEnd, StreamTranslator};
 use crate::dialect::{Dialect, Dialects, Envelope};
 
+#[cfg(test)]
+mod tests;
+
 /// Why a request cannot be asked in another dialect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -97,9 +100,17 @@ pub struct Translation {
 /// An answer that was not streamed.
 #[derive(Debug)]
 pub enum Whole {
-    Answer { body: Vec<u8>, usage: Option<Usage>, text_bytes: u64 },
+    Answer {
+        body: Vec<u8>,
+        usage: Option<Usage>,
+        text_bytes: u64,
+    },
     /// The provider says in its answer that it failed.
-    Failed { error: Box<WireError>, status: u16, body: Vec<u8> },
+    Failed {
+        error: Box<WireError>,
+        status: u16,
+        body: Vec<u8>,
+    },
 }
 
 /// The dialects that can be translated into, for a client of the first: the ones that say most
@@ -144,8 +155,8 @@ impl Asked {
         body: &[u8],
         (created, request_id): (u64, &str),
     ) -> Result<Self, Refused> {
-        let body: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|_| Refused::invalid("body", "is no JSON object"))?;
+        let body: Map<String, Value> = serde_json::from_slice(body)
+            .map_err(|_| Refused::invalid("body", "is no JSON object"))?;
         let mut echo = Echo {
             created,
             request_id: request_id.to_owned(),

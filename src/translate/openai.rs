@@ -21,6 +21,7 @@ pub(super) struct WireUsage {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 struct InputDetails {
     cached_tokens: Option<u64>,
     audio_tokens: Option<u64>,
@@ -87,8 +88,8 @@ pub(super) fn error(value: &Value) -> WireError {
 }
 
 /// An annotation of a text: `{type, url_citation: {…}}` in chat, flat in responses.
-pub(super) fn citation(annotation: Value) -> Citation {
-    let inner = annotation.get("url_citation").unwrap_or(&annotation);
+pub(super) fn citation(annotation: &Value) -> Citation {
+    let inner = annotation.get("url_citation").unwrap_or(annotation);
     let text = |name: &str| Some(inner.get(name)?.as_str()?.to_owned());
     let number = |name: &str| inner.get(name)?.as_u64();
     Citation {

@@ -2,6 +2,7 @@
 
 /// What a writer has to know of the provider that will read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Quirks {
     /// `max_completion_tokens`, instead of the older `max_tokens`.
     pub takes_max_completion_tokens: bool,

@@ -29,7 +29,8 @@ impl Sequencer {
 
     /// Whether the part `key` is open, passing or waiting.
     pub(super) fn is_open(&self, key: u64) -> bool {
-        self.current == Some(key) || self.waiting.iter().any(|part| part.key == key && !part.is_closed)
+        self.current == Some(key)
+            || self.waiting.iter().any(|part| part.key == key && !part.is_closed)
     }
 
     pub(super) fn open(&mut self, key: u64, open: Open, out: &mut Vec<Event>) {
@@ -84,6 +85,7 @@ impl Sequencer {
 
 /// Tells when a JSON text that comes in pieces is complete.
 #[derive(Debug, Default, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "the state of a scanner")]
 pub(super) struct JsonEnd {
     depth: u32,
     has_begun: bool,

@@ -202,7 +202,10 @@ impl Core {
     fn note(&mut self, event: &Event) {
         let progress = &mut self.progress;
         match event {
-            Event::Open(Open::Text | Open::Refusal) | Event::Start(_) | Event::Ping => {}
+            Event::Open(Open::Text | Open::Refusal)
+            | Event::Start(_)
+            | Event::Close
+            | Event::Ping => {}
             Event::Delta(text) => {
                 progress.has_content = true;
                 progress.text_bytes += text.len() as u64;
@@ -210,7 +213,6 @@ impl Core {
             Event::Open(_) | Event::Seal(_) | Event::Citation(_) | Event::Stop(_) => {
                 progress.has_content = true;
             }
-            Event::Close => {}
             Event::Usage(usage) => {
                 progress.usage = Some(progress.usage.unwrap_or_default().updated(*usage));
             }

@@ -37,6 +37,7 @@ mod sdk;
 mod signals;
 mod stored;
 mod tls;
+mod translate;
 mod upstream;
 mod usage_rows;
 mod wire;

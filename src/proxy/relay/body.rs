@@ -8,12 +8,14 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 
+use super::translated::Translated;
 use crate::dialect::Dialect;
 use crate::proxy::attempt::is_json;
 use crate::proxy::forward::Request;
 use crate::proxy::upstream::Sent;
 use crate::route::failure::Failure;
 use crate::sse::UsageStripper;
+use crate::translate::Translation;
 use crate::usage::inflate::{Encoding, Inflater};
 use crate::usage::tap::{End, Observed, Opening, Tap, TapMode};
 
@@ -40,6 +42,8 @@ pub struct Body {
     sent: Option<Sent>,
     form: Form,
     tap: Option<Tap>,
+    /// There instead of the tap for an answer in another dialect than the client's.
+    translated: Option<Box<Translated>>,
     /// There for a client that does not take the provider's encoding.
     inflater: Option<Inflater>,
     stripper: Option<UsageStripper>,
@@ -101,7 +105,8 @@ impl Body {
         } else {
             Form::Opaque
         };
-        let mut body = Self::with_form(request, headers, sent, form)?;
+        let dialect = request.call.endpoint.dialect();
+        let mut body = Self::with_form((dialect, request.accepts), headers, sent, form)?;
         if form == Form::Events && has_usage_chunk {
             body.stripper = Some(UsageStripper::new());
         }
@@ -110,25 +115,61 @@ impl Body {
 
     /// The body of an answer that is passed on for what it says: an error of the caller's own.
     pub fn opaque(request: &Request<'_>, headers: &HeaderMap, sent: Sent) -> Result<Self, Failure> {
-        Self::with_form(request, headers, sent, Form::Opaque)
+        let dialect = request.call.endpoint.dialect();
+        Self::with_form((dialect, request.accepts), headers, sent, Form::Opaque)
+    }
+
+    /// The body of an answer that counts, in another dialect than the client's.
+    pub fn translated(
+        translation: &Translation,
+        headers: &HeaderMap,
+        sent: Sent,
+    ) -> Result<Self, Failure> {
+        let is_events = is_event_stream(headers);
+        if !is_events && !is_json(headers) {
+            return Err(Failure::BadBody);
+        }
+        let form = if is_events { Form::Events } else { Form::Json };
+        let asked = (translation.client(), Accepted::default());
+        let mut body = Self::with_form(asked, headers, sent, form)?;
+        body.tap = None;
+        body.translated = Some(Box::new(Translated::new(translation, is_events)));
+        Ok(body)
+    }
+
+    /// An error of the caller's own, as the client's dialect has it.
+    pub fn translated_error(client: Dialect, body: Bytes) -> Self {
+        Self {
+            sent: None,
+            form: Form::Opaque,
+            tap: None,
+            translated: None,
+            inflater: None,
+            stripper: None,
+            is_encoded: false,
+            dialect: client,
+            ready_bytes: body.len(),
+            ready: vec![body],
+            passed_bytes: 0,
+            tail: BytesMut::new(),
+            is_ended: true,
+            observed: None,
+        }
     }
 
     fn with_form(
-        request: &Request<'_>,
+        (dialect, accepts): (Dialect, Accepted),
         headers: &HeaderMap,
         sent: Sent,
         form: Form,
     ) -> Result<Self, Failure> {
-        let dialect = request.call.endpoint.dialect();
         let name = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
         let encoding = name.map_or(Some(Encoding::Identity), Encoding::from_header);
         let is_encoded = encoding != Some(Encoding::Identity);
         let must_decode = match encoding {
-            Some(encoding) => {
-                is_encoded && (form == Form::Events || !request.accepts.takes(encoding))
-            }
+            Some(encoding) => is_encoded && (form == Form::Events || !accepts.takes(encoding)),
             // Asked for by the client, or not to be read by anybody.
-            None if request.accepts.takes_any() => false,
+            None if accepts.takes_any() => false,
             None => return Err(Failure::BadBody),
         };
         let inflater = match encoding.filter(|_| must_decode) {
@@ -149,6 +190,7 @@ impl Body {
             sent: Some(sent),
             form,
             tap,
+            translated: None,
             inflater,
             stripper: None,
             is_encoded: is_encoded && !must_decode,
@@ -182,32 +224,70 @@ impl Body {
 
     /// Events so far.
     pub fn n_events(&self) -> u64 {
+        if let Some(translated) = &self.translated {
+            return translated.n_events();
+        }
         let finished = self.observed.as_ref().map_or(0, |observed| observed.n_events);
         self.tap.as_ref().map_or(finished, Tap::n_events)
     }
 
+    /// Events that the client gets, for the number of one of our own.
+    pub fn n_written(&self) -> u64 {
+        self.translated.as_ref().map_or_else(|| self.n_events(), |answer| answer.n_written())
+    }
+
+    /// The type of an answer that is translated.
+    pub fn translated_type(&self) -> Option<&'static str> {
+        self.translated.as_ref().map(|_| match self.form {
+            Form::Events => "text/event-stream; charset=utf-8",
+            Form::Json | Form::Opaque => "application/json",
+        })
+    }
+
+    /// Whether all of it must be here before any of it can go to the client.
+    pub fn must_be_whole(&self) -> bool {
+        self.translated.is_some() && self.form == Form::Json
+    }
+
+    /// What the provider says in an answer that failed: the status, and the client's error body.
+    pub fn take_failed(&mut self) -> Option<(u16, Bytes)> {
+        self.translated.as_mut()?.take_failed()
+    }
+
     /// Events so far that are no comments, while the answer is read.
     pub fn n_messages(&self) -> u64 {
-        self.tap.as_ref().map_or(0, Tap::n_messages)
+        match &self.translated {
+            Some(translated) => translated.n_messages(),
+            None => self.tap.as_ref().map_or(0, Tap::n_messages),
+        }
     }
 
     /// Whether an event of our own can be put in after what is ready.
     pub fn is_at_boundary(&self) -> bool {
-        // The beginning of an event is kept back, unless it is a large one.
-        !self.tail.is_empty() || self.tap.as_ref().is_some_and(Tap::is_at_boundary)
+        // A translator writes whole events. The beginning of an event is kept back, unless it is a large one.
+        self.translated.is_some()
+            || !self.tail.is_empty()
+            || self.tap.as_ref().is_some_and(Tap::is_at_boundary)
     }
 
     pub fn opening(&self) -> Opening {
+        if let Some(translated) = &self.translated {
+            return translated.opening();
+        }
         self.tap.as_ref().map_or(Opening::Content, Tap::opening)
     }
 
     pub fn end(&self) -> Option<&End> {
+        if let Some(translated) = &self.translated {
+            return Some(translated.end());
+        }
         let finished = self.observed.as_ref().map(|observed| &observed.end);
         self.tap.as_ref().map(Tap::end).or(finished)
     }
 
     pub fn held_bytes(&self) -> usize {
-        self.ready_bytes + self.tail.len()
+        let translated = self.translated.as_ref().map_or(0, |answer| answer.held_bytes());
+        self.ready_bytes + self.tail.len() + translated
     }
 
     pub fn passed_bytes(&self) -> u64 {
@@ -216,7 +296,8 @@ impl Body {
 
     /// The length to announce, if it is known.
     pub fn length(&self, headers: &HeaderMap) -> Option<usize> {
-        if self.form == Form::Events || self.inflater.is_some() && !self.is_ended {
+        let is_changed = self.inflater.is_some() || self.translated.is_some();
+        if self.form == Form::Events || is_changed && !self.is_ended {
             return None;
         }
         if self.is_ended {
@@ -247,6 +328,9 @@ impl Body {
         } else {
             self.push(part);
         }
+        if self.translated.as_ref().is_some_and(|answer| answer.is_broken()) {
+            return Err(Failure::BadBody);
+        }
         if self.sent.as_ref().is_none_or(Sent::is_done) { self.finish_decoding() } else { Ok(()) }
     }
 
@@ -260,12 +344,24 @@ impl Body {
             self.push(plain.freeze());
         }
         self.is_ended = true;
+        if let Some(translated) = &mut self.translated {
+            let ready = translated.finish();
+            let is_broken = translated.is_broken();
+            self.make_ready(ready);
+            if is_broken {
+                return Err(Failure::BadBody);
+            }
+        }
         Ok(())
     }
 
     fn push(&mut self, part: Bytes) {
         if part.is_empty() {
             return;
+        }
+        if let Some(translated) = &mut self.translated {
+            let ready = translated.push(&part);
+            return self.make_ready(ready);
         }
         if let Some(tap) = &mut self.tap {
             tap.push(&part);
@@ -338,6 +434,9 @@ impl Body {
         let is_hidden = self.is_encoded && self.tap.as_ref().is_none_or(Tap::has_given_up);
         self.finish_tap();
         match self.end() {
+            Some(End::Error(error)) if self.translated.is_some() => {
+                Err(Failure::EarlyError { status: error.status, retry_after: None })
+            }
             Some(end) if *end != End::Proper && !is_hidden => Err(Failure::BadBody),
             _ => Ok(()),
         }
@@ -351,6 +450,9 @@ impl Body {
 
     /// What the tap saw. It looks at nothing that comes after.
     pub fn observe(&mut self) -> Observed {
+        if let Some(translated) = &self.translated {
+            return translated.observed();
+        }
         self.finish_tap();
         self.observed.clone().unwrap_or_else(|| Tap::new(self.dialect, TapMode::Json).finish())
     }

@@ -5,6 +5,7 @@
 //! is then cut, never ended cleanly: clients take a clean end for success.
 
 mod body;
+mod translated;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -138,6 +139,9 @@ impl Gateway {
         if answer.body.is_decoded() {
             head.remove_header(&header::CONTENT_ENCODING);
         }
+        if let Some(content_type) = answer.body.translated_type() {
+            head.insert_header(header::CONTENT_TYPE, content_type)?;
+        }
         if self.limits.server_timing {
             let millis = ctx.began.elapsed().as_secs_f64() * 1e3;
             head.insert_header("server-timing", format!("gateway;dur={millis:.3}"))?;
@@ -224,7 +228,7 @@ impl Gateway {
                 code,
                 message,
                 request_id,
-                sequence_number: answer.body.n_events(),
+                sequence_number: answer.body.n_written(),
             },
         );
         // The cut that follows says the same to a client that cannot be written to.

@@ -44,7 +44,7 @@ pub(in crate::translate) fn read(body: &[u8]) -> Option<Answer> {
     let mut fields = Fields::new(choice.message, "");
     let mut pieces = words::sealed_thinking(&mut fields).ok()?;
     let citations = fields.list("annotations").ok()?.unwrap_or_default();
-    let mut citations: Vec<_> = citations.into_iter().map(citation).collect();
+    let mut citations: Vec<_> = citations.iter().map(citation).collect();
     for text in texts(fields.take("content")) {
         let citations = std::mem::take(&mut citations);
         pieces.push(Part::Text { text, citations }.into());
@@ -98,10 +98,9 @@ fn tool_call(call: Value, index: usize) -> Option<Piece> {
 pub(super) fn texts(content: Option<Value>) -> Vec<String> {
     let texts: Vec<String> = match content {
         Some(Value::String(text)) => vec![text],
-        Some(Value::Array(parts)) => parts
-            .iter()
-            .filter_map(|part| Some(part.get("text")?.as_str()?.to_owned()))
-            .collect(),
+        Some(Value::Array(parts)) => {
+            parts.iter().filter_map(|part| Some(part.get("text")?.as_str()?.to_owned())).collect()
+        }
         _ => Vec::new(),
     };
     texts.into_iter().filter(|text| !text.is_empty()).collect()

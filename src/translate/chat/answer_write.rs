@@ -20,8 +20,7 @@ pub(in crate::translate) fn write(answer: &Answer, echo: &Echo) -> Value {
                 let start = text.chars().count();
                 text.push_str(more);
                 let end = text.chars().count();
-                annotations
-                    .extend(citations.iter().filter_map(|one| annotation(one, start, end)));
+                annotations.extend(citations.iter().filter_map(|one| annotation(one, start, end)));
             }
             Part::Refusal(more) => refusal.get_or_insert_default().push_str(more),
             Part::ToolCall(call) => {
@@ -74,7 +73,6 @@ pub(in crate::translate) fn write(answer: &Answer, echo: &Echo) -> Value {
     }
     body
 }
-
 
 /// A citation of what has a URL; chat knows no other. `start` and `end` are those of its text.
 pub(super) fn annotation(citation: &Citation, start: usize, end: usize) -> Option<Value> {

@@ -41,7 +41,8 @@ pub(in crate::translate) fn read(body: Map<String, Value>) -> Result<Request, Re
     let (older, newer) = (fields.count("max_tokens")?, fields.count("max_completion_tokens")?);
     request.max_tokens = newer.or(older);
     request.stop = fields.texts("stop")?;
-    request.reasoning = fields.text("reasoning_effort")?.map(|effort| reasoning(&effort)).transpose()?;
+    request.reasoning =
+        fields.text("reasoning_effort")?.map(|effort| reasoning(&effort)).transpose()?;
     request.format = format(&mut fields)?;
     request.verbosity = fields.text("verbosity")?;
     request.user = fields.text("user")?;
@@ -78,9 +79,9 @@ fn format(fields: &mut Fields) -> Result<Option<Format>, Refused> {
         "text" => Ok(None),
         "json_object" => Ok(Some(Format::JsonObject)),
         "json_schema" => {
-            let mut schema = format.object("json_schema")?.ok_or_else(|| {
-                Refused::invalid("response_format.json_schema", "is missing")
-            })?;
+            let mut schema = format
+                .object("json_schema")?
+                .ok_or_else(|| Refused::invalid("response_format.json_schema", "is missing"))?;
             Ok(Some(Format::JsonSchema {
                 name: schema.text("name")?,
                 description: schema.text("description")?,
@@ -88,7 +89,10 @@ fn format(fields: &mut Fields) -> Result<Option<Format>, Refused> {
                 is_strict: schema.flag("strict")?,
             }))
         }
-        _ => Err(Refused::invalid("response_format.type", "must be text, json_object or json_schema")),
+        _ => Err(Refused::invalid(
+            "response_format.type",
+            "must be text, json_object or json_schema",
+        )),
     }
 }
 
@@ -102,8 +106,7 @@ fn tool_of(tool: Value, path: &str) -> Result<Tool, Refused> {
     fields.skip(&["type"]);
     let cache = cache(&mut fields)?;
     let inner = fields.object("function")?;
-    let inner =
-        inner.ok_or_else(|| Refused::invalid(format!("{path}.function"), "is missing"))?;
+    let inner = inner.ok_or_else(|| Refused::invalid(format!("{path}.function"), "is missing"))?;
     let mut function = function(inner)?;
     function.cache = cache;
     Ok(Tool::Function(function))
@@ -286,7 +289,8 @@ fn file_source(data: &str, name: Option<&str>) -> Source {
     if data.starts_with("data:") {
         return Source::of_url(data);
     }
-    let is_text = name.is_some_and(|name| name.ends_with(".txt") || name.ends_with(".md"));
+    let extension = name.and_then(|name| name.rsplit_once('.')).map(|(_, extension)| extension);
+    let is_text = matches!(extension, Some("txt" | "TXT" | "md"));
     let mime = if is_text { "text/plain" } else { "application/pdf" };
     Source::Base64 { mime: mime.to_owned(), data: data.to_owned() }
 }

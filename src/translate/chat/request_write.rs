@@ -56,8 +56,18 @@ fn sampling(
         ("temperature", Field::Temperature, &sampling.temperature, true),
         ("top_p", Field::TopP, &sampling.top_p, true),
         ("top_k", Field::TopK, &sampling.top_k, quirks.takes_top_k),
-        ("frequency_penalty", Field::FrequencyPenalty, &sampling.frequency_penalty, quirks.takes_penalties),
-        ("presence_penalty", Field::PresencePenalty, &sampling.presence_penalty, quirks.takes_penalties),
+        (
+            "frequency_penalty",
+            Field::FrequencyPenalty,
+            &sampling.frequency_penalty,
+            quirks.takes_penalties,
+        ),
+        (
+            "presence_penalty",
+            Field::PresencePenalty,
+            &sampling.presence_penalty,
+            quirks.takes_penalties,
+        ),
         ("seed", Field::Seed, &sampling.seed, quirks.takes_seed),
     ] {
         let Some(value) = value else { continue };
@@ -100,11 +110,7 @@ fn effort(
     }
 }
 
-fn response_format(
-    request: &Request,
-    format: &Format,
-    quirks: &Quirks,
-) -> Result<Value, Refused> {
+fn response_format(request: &Request, format: &Format, quirks: &Quirks) -> Result<Value, Refused> {
     match format {
         Format::JsonObject => Ok(json!({"type": "json_object"})),
         Format::JsonSchema { .. } if !quirks.takes_json_schema => {
@@ -217,9 +223,8 @@ fn messages(request: &Request, quirks: &Quirks) -> Result<Vec<Value>, Refused> {
     let mut writer = Writer { request, quirks, messages: Vec::new() };
     for turn in &request.turns {
         match turn.role {
-            Role::System => writer.plain("system", turn)?,
             Role::Developer if quirks.takes_developer => writer.plain("developer", turn)?,
-            Role::Developer => writer.plain("system", turn)?,
+            Role::System | Role::Developer => writer.plain("system", turn)?,
             Role::User => writer.user(turn)?,
             Role::Assistant => writer.assistant(turn)?,
         }

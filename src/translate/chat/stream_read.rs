@@ -1,6 +1,7 @@
 //! A chat stream -> events of the form.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -143,7 +144,7 @@ impl Reader {
         }
         for annotation in delta.annotations.into_iter().flatten() {
             self.begin(TEXT, Open::Text, out);
-            self.parts.push(TEXT, Event::Citation(Box::new(citation(annotation))), out);
+            self.parts.push(TEXT, Event::Citation(Box::new(citation(&annotation))), out);
         }
         if let Some(text) = delta.refusal {
             self.text(REFUSAL, text, out);
@@ -200,17 +201,16 @@ impl Reader {
         let is_named = name.as_ref().is_some_and(|name| !name.is_empty());
         let last = (self.n_calls as u64).saturating_sub(u64::from(!is_named));
         let key = CALLS.saturating_add(index.unwrap_or(last));
-        if !self.arguments.contains_key(&key) {
-            self.arguments.insert(key, JsonEnd::default());
+        if let Entry::Vacant(entry) = self.arguments.entry(key) {
+            entry.insert(JsonEnd::default());
             let id = id.filter(|id| !id.is_empty());
             let id = id.unwrap_or_else(|| format!("call_{}", self.n_calls));
             self.n_calls += 1;
             let name = name.unwrap_or_default();
             self.begin(key, Open::ToolCall { id, name, is_custom: false }, out);
         }
-        let signature = |extra: &Value| {
-            Some(extra.pointer("/google/thought_signature")?.as_str()?.to_owned())
-        };
+        let signature =
+            |extra: &Value| Some(extra.pointer("/google/thought_signature")?.as_str()?.to_owned());
         if let Some(text) = extra_content.as_ref().and_then(signature) {
             self.parts.push(key, Event::Seal(Seal::read(&text, Dialect::Chat).0), out);
         }

@@ -47,7 +47,7 @@ impl Writer {
 
     pub(in crate::translate) fn push(&mut self, event: Event, out: &mut String) {
         match event {
-            Event::Start(start) => self.start(start, out),
+            Event::Start(start) => self.start(&start, out),
             Event::Open(open) => self.open(open, out),
             Event::Delta(text) => self.delta(&text, out),
             Event::Seal(seal) => match &self.open {
@@ -73,7 +73,7 @@ impl Writer {
         }
     }
 
-    fn start(&mut self, start: Start, out: &mut String) {
+    fn start(&mut self, start: &Start, out: &mut String) {
         self.head.push_str("data: {\"id\":");
         put_string(&ids::completion(&start.id), &mut self.head);
         let created = start.created.unwrap_or(self.created);
@@ -119,11 +119,8 @@ impl Writer {
                 self.value(&json!({"tool_calls": [call]}), out);
             }
             Open::Thinking { id, is_redacted } => {
-                self.thinking = Thinking {
-                    id: id.clone(),
-                    is_redacted: *is_redacted,
-                    ..Thinking::default()
-                };
+                self.thinking =
+                    Thinking { id: id.clone(), is_redacted: *is_redacted, ..Thinking::default() };
             }
             Open::Text | Open::Refusal | Open::Search { .. } => {}
         }

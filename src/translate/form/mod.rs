@@ -13,7 +13,8 @@ mod usage;
 pub use answer::{Answer, Stop, WireError};
 pub use event::{Event, Open, Start};
 pub use part::{
-    Cache, Citation, Media, MediaKind, Part, Piece, SEAL_MARK, Seal, Source, Thinking, ToolCall, ToolResult,
+    Cache, Citation, Media, MediaKind, Part, Piece, SEAL_MARK, Seal, Source, Thinking, ToolCall,
+    ToolResult,
 };
 pub use request::{
     Effort, Format, Function, Reasoning, Request, Role, Sampling, Tool, ToolChoice, Turn, WebSearch,

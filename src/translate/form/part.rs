@@ -20,14 +20,20 @@ pub struct Cache {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Part {
-    Text { text: String, citations: Vec<Citation> },
+    Text {
+        text: String,
+        citations: Vec<Citation>,
+    },
     Refusal(String),
     Media(Media),
     ToolCall(ToolCall),
     ToolResult(ToolResult),
     Thinking(Thinking),
     /// The provider has searched by itself.
-    Search { id: String, query: String },
+    Search {
+        id: String,
+        query: String,
+    },
     /// One that only the source dialect knows.
     Only(Value),
 }
@@ -68,10 +74,19 @@ pub struct Media {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    Base64 { mime: String, data: String },
-    Url { url: String, mime: Option<String> },
+    Base64 {
+        mime: String,
+        data: String,
+    },
+    Url {
+        url: String,
+        mime: Option<String>,
+    },
     /// A file that was uploaded to the provider.
-    File { id: String, mime: Option<String> },
+    File {
+        id: String,
+        mime: Option<String>,
+    },
     Text(String),
 }
 

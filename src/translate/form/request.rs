@@ -118,7 +118,10 @@ pub enum ToolChoice {
     Required,
     Named(String),
     /// Only these; one of them must be called when `is_required`.
-    Allowed { names: Vec<String>, is_required: bool },
+    Allowed {
+        names: Vec<String>,
+        is_required: bool,
+    },
     WebSearch,
 }
 

@@ -59,7 +59,7 @@ fn part(block: Block) -> Option<Part> {
             citations: block
                 .citations
                 .unwrap_or_default()
-                .into_iter()
+                .iter()
                 .map(words::read_citation)
                 .collect(),
         },
@@ -80,10 +80,9 @@ fn part(block: Block) -> Option<Part> {
             is_custom: false,
             seal: None,
         }),
-        "server_tool_use" => Part::Search {
-            id: block.id.unwrap_or_default(),
-            query: query(block.input.as_ref()),
-        },
+        "server_tool_use" => {
+            Part::Search { id: block.id.unwrap_or_default(), query: query(block.input.as_ref()) }
+        }
         _ => return None,
     })
 }

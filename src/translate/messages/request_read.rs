@@ -186,7 +186,8 @@ fn piece(block: Value, path: &str) -> Result<Option<Piece>, Refused> {
         "web_search_tool_result" => return Ok(None),
         _ => return Ok(Some(Part::Only(block).into())),
     };
-    if part == "server_tool_use" && block.get("name").and_then(Value::as_str) != Some("web_search") {
+    if part == "server_tool_use" && block.get("name").and_then(Value::as_str) != Some("web_search")
+    {
         return Ok(Some(Part::Only(block).into()));
     }
     let mut fields = Fields::of(block, path)?;

@@ -48,7 +48,12 @@ pub(in crate::translate) fn write(
             .get("tool_choice")
             .and_then(|choice| choice.get("type")?.as_str())
             .is_some_and(|kind| kind == "any" || kind == "tool");
-        think(request, (reasoning, is_forced), generation, (&mut body, &mut config, &mut max_tokens));
+        think(
+            request,
+            (reasoning, is_forced),
+            generation,
+            (&mut body, &mut config, &mut max_tokens),
+        );
     }
     body.insert("max_tokens".to_owned(), max_tokens.into());
     let mut rest = rest_of(request, Dialect::Messages)?;
@@ -86,7 +91,7 @@ fn sampling(request: &Request, body: &mut Map<String, Value>) -> Result<(), Refu
     {
         return Err(unsupported(request, Field::Verbosity, "Anthropic has nothing like it"));
     }
-    if sampling.temperature.as_ref().and_then(|value| value.as_f64()).is_some_and(|t| 1.0 < t) {
+    if sampling.temperature.as_ref().and_then(serde_json::Number::as_f64).is_some_and(|t| 1.0 < t) {
         let reason = "Anthropic takes temperatures from 0 to 1";
         return Err(unsupported(request, Field::Temperature, reason));
     }
@@ -198,7 +203,9 @@ fn tools(
     }
     body.insert("tools".to_owned(), list.into());
     let choice = match &stand_in {
-        Some(_) if has_tools => Some(ToolChoice::Required),
+        Some(_) if has_tools && request.tool_choice != Some(ToolChoice::None) => {
+            Some(ToolChoice::Required)
+        }
         Some(function) => Some(ToolChoice::Named(function.name.clone())),
         None => request.tool_choice.clone(),
     };

@@ -155,9 +155,9 @@ impl Reader {
                 let id = block.id.unwrap_or_default();
                 let name = block.name.unwrap_or_default();
                 // Usually empty here; the arguments follow.
-                let input = block.input.filter(|input| {
-                    input.as_object().is_some_and(|members| !members.is_empty())
-                });
+                let input = block
+                    .input
+                    .filter(|input| input.as_object().is_some_and(|members| !members.is_empty()));
                 let input = input.map(|input| input.to_string());
                 (Open::ToolCall { id, name, is_custom: false }, input, None)
             }
@@ -199,7 +199,7 @@ impl Reader {
             self.parts.push(index, Event::Seal(seal), out);
         }
         if let Some(citation) = delta.citation {
-            let citation = Box::new(words::read_citation(citation));
+            let citation = Box::new(words::read_citation(&citation));
             self.parts.push(index, Event::Citation(citation), out);
         }
         true

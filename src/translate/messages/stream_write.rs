@@ -43,8 +43,7 @@ impl Writer {
             Event::Delta(text) => self.delta(&text, out),
             Event::Seal(seal) => self.seal = Some(seal),
             Event::Citation(citation) => {
-                if let (Some(Open::Text), Some(citation)) =
-                    (&self.open, words::citation(&citation))
+                if let (Some(Open::Text), Some(citation)) = (&self.open, words::citation(&citation))
                 {
                     let delta = json!({"type": "citations_delta", "citation": citation});
                     self.block_delta(&delta, out);
@@ -115,7 +114,9 @@ impl Writer {
             Some(Open::ToolCall { .. }) => ("input_json_delta", "partial_json"),
             Some(Open::Search { .. }) | None => return,
         };
-        out.push_str("event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
+        out.push_str(
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+        );
         out.push_str(&self.index.to_string());
         out.push_str(",\"delta\":{\"type\":\"");
         out.push_str(kind);
@@ -128,8 +129,10 @@ impl Writer {
 
     fn close(&mut self, out: &mut String) {
         if let Some(Open::Thinking { id, is_redacted }) = self.open.take() {
-            let thinking = Thinking { id, seal: self.seal.take(), is_redacted, ..Thinking::default() };
-            let is_own = thinking.seal.as_ref().is_some_and(|seal| seal.origin == Dialect::Messages);
+            let thinking =
+                Thinking { id, seal: self.seal.take(), is_redacted, ..Thinking::default() };
+            let is_own =
+                thinking.seal.as_ref().is_some_and(|seal| seal.origin == Dialect::Messages);
             if self.is_started {
                 let signature = signature(&thinking);
                 let delta = json!({"type": "signature_delta", "signature": signature});

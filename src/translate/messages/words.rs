@@ -109,7 +109,7 @@ pub(super) fn stop_reason(stop: &Stop) -> (&'static str, Option<&str>) {
     }
 }
 
-pub(super) fn read_citation(value: Value) -> Citation {
+pub(super) fn read_citation(value: &Value) -> Citation {
     let text = |name: &str| Some(value.get(name)?.as_str()?.to_owned());
     Citation {
         url: text("url"),

@@ -147,7 +147,7 @@ impl Content {
         if self.kind.as_deref() == Some("refusal") {
             return self.refusal.map(Part::Refusal);
         }
-        let citations = self.annotations.unwrap_or_default().into_iter().map(citation).collect();
+        let citations = self.annotations.unwrap_or_default().iter().map(citation).collect();
         Some(Part::Text { text: self.text?, citations })
     }
 }

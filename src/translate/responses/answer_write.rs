@@ -3,9 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::dialect::Dialect;
-use crate::translate::form::{
-    Answer, Citation, Part, Stop, Thinking, ToolCall, Usage, WireError,
-};
+use crate::translate::form::{Answer, Citation, Part, Stop, Thinking, ToolCall, Usage, WireError};
 use crate::translate::{Echo, ids};
 
 pub(in crate::translate) fn write(answer: &Answer, echo: &Echo) -> Value {
@@ -105,13 +103,10 @@ fn item(part: &Part, response: &str, index: usize) -> Option<Value> {
     Some(match part {
         Part::Text { text, citations } => {
             let end = text.chars().count();
-            let annotations =
-                citations.iter().filter_map(|one| annotation(one, 0, end)).collect();
-            message_item(response, index, "completed", vec![text_part(text, annotations)])
+            let annotations = citations.iter().filter_map(|one| annotation(one, 0, end)).collect();
+            message_item(response, index, "completed", &[text_part(text, &annotations)])
         }
-        Part::Refusal(text) => {
-            message_item(response, index, "completed", vec![refusal_part(text)])
-        }
+        Part::Refusal(text) => message_item(response, index, "completed", &[refusal_part(text)]),
         Part::ToolCall(call) => call_item(call, response, index, "completed"),
         Part::Thinking(thinking) => reasoning_item(thinking, response, index),
         Part::Search { id, query } => search_item(id, query, "completed"),
@@ -119,12 +114,7 @@ fn item(part: &Part, response: &str, index: usize) -> Option<Value> {
     })
 }
 
-pub(super) fn message_item(
-    response: &str,
-    index: usize,
-    status: &str,
-    content: Vec<Value>,
-) -> Value {
+pub(super) fn message_item(response: &str, index: usize, status: &str, content: &[Value]) -> Value {
     json!({
         "id": ids::item("msg", response, index),
         "type": "message",
@@ -134,7 +124,7 @@ pub(super) fn message_item(
     })
 }
 
-pub(super) fn text_part(text: &str, annotations: Vec<Value>) -> Value {
+pub(super) fn text_part(text: &str, annotations: &[Value]) -> Value {
     json!({"type": "output_text", "text": text, "annotations": annotations, "logprobs": []})
 }
 

@@ -166,7 +166,10 @@ fn read_item(item: Value, at: usize, turns: &mut Vec<Turn>) -> Result<(), Refuse
             let reason = "the item is kept by the provider that made it; send the item itself";
             return Err(Refused::unsupported(path, reason));
         }
-        _ => return add(turns, Role::Assistant, at, Part::Only(item).into()),
+        _ => {
+            add(turns, Role::Assistant, at, Part::Only(item).into());
+            return Ok(());
+        }
     };
     match kind.as_str() {
         "function_call" => {
@@ -177,7 +180,7 @@ fn read_item(item: Value, at: usize, turns: &mut Vec<Turn>) -> Result<(), Refuse
                 is_custom: false,
                 seal: None,
             };
-            add(turns, Role::Assistant, at, Part::ToolCall(call).into())
+            add(turns, Role::Assistant, at, Part::ToolCall(call).into());
         }
         "function_call_output" => {
             let result = ToolResult {
@@ -186,19 +189,20 @@ fn read_item(item: Value, at: usize, turns: &mut Vec<Turn>) -> Result<(), Refuse
                 is_error: false,
                 is_custom: false,
             };
-            add(turns, Role::User, at, Part::ToolResult(result).into())
+            add(turns, Role::User, at, Part::ToolResult(result).into());
         }
         "reasoning" => {
-            add(turns, Role::Assistant, at, Part::Thinking(thinking(&mut fields)?).into())
+            add(turns, Role::Assistant, at, Part::Thinking(thinking(&mut fields)?).into());
         }
         "web_search_call" => {
             let id = fields.text("id")?.unwrap_or_default();
             let query = fields.object("action")?.map(|mut action| action.text("query"));
             let query = query.transpose()?.flatten().unwrap_or_default();
-            add(turns, Role::Assistant, at, Part::Search { id, query }.into())
+            add(turns, Role::Assistant, at, Part::Search { id, query }.into());
         }
-        _ => message(&mut fields, at, turns),
+        _ => message(&mut fields, at, turns)?,
     }
+    Ok(())
 }
 
 fn message(fields: &mut Fields, at: usize, turns: &mut Vec<Turn>) -> Result<(), Refused> {
@@ -212,7 +216,7 @@ fn message(fields: &mut Fields, at: usize, turns: &mut Vec<Turn>) -> Result<(), 
     let pieces = content(fields, "content")?;
     if role == Role::Assistant {
         for piece in pieces {
-            add(turns, role, at, piece)?;
+            add(turns, role, at, piece);
         }
     } else {
         turns.push(Turn { role, name: None, pieces, at });
@@ -221,18 +225,16 @@ fn message(fields: &mut Fields, at: usize, turns: &mut Vec<Turn>) -> Result<(), 
 }
 
 /// Items of the assistant one after the other are one turn, and so are results.
-fn add(turns: &mut Vec<Turn>, role: Role, at: usize, piece: Piece) -> Result<(), Refused> {
+fn add(turns: &mut Vec<Turn>, role: Role, at: usize, piece: Piece) {
     let is_result = matches!(piece.part, Part::ToolResult(_));
-    let has_results = |turn: &Turn| {
-        turn.pieces.iter().all(|piece| matches!(piece.part, Part::ToolResult(_)))
-    };
+    let has_results =
+        |turn: &Turn| turn.pieces.iter().all(|piece| matches!(piece.part, Part::ToolResult(_)));
     match turns.last_mut() {
         Some(turn) if turn.role == role && (!is_result || has_results(turn)) => {
             turn.pieces.push(piece);
         }
         _ => turns.push(Turn { role, name: None, pieces: vec![piece], at }),
     }
-    Ok(())
 }
 
 fn thinking(fields: &mut Fields) -> Result<Thinking, Refused> {
@@ -271,7 +273,12 @@ fn read_part(part: Value, path: &str) -> Result<Part, Refused> {
     let kind = part.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
     if !matches!(
         kind.as_str(),
-        "input_text" | "output_text" | "text" | "refusal" | "input_image" | "input_file"
+        "input_text"
+            | "output_text"
+            | "text"
+            | "refusal"
+            | "input_image"
+            | "input_file"
             | "input_audio"
     ) {
         return Ok(Part::Only(part));
@@ -296,7 +303,9 @@ fn read_part(part: Value, path: &str) -> Result<Part, Refused> {
             } else {
                 let data = fields.required_text("file_data")?;
                 match Source::of_url(&data) {
-                    Source::Url { .. } => Source::Base64 { mime: "application/pdf".to_owned(), data },
+                    Source::Url { .. } => {
+                        Source::Base64 { mime: "application/pdf".to_owned(), data }
+                    }
                     source => source,
                 }
             };

@@ -195,7 +195,7 @@ impl Reader {
             }
             b"response.content_part.done" => self.parts.close(part_key, out),
             b"response.output_text.annotation.added" => {
-                let citation = Box::new(citation(part.annotation.unwrap_or_default()));
+                let citation = Box::new(citation(&part.annotation.unwrap_or_default()));
                 self.parts.push(part_key, Event::Citation(citation), out);
             }
             b"response.reasoning_summary_part.added" => {

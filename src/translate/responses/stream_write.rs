@@ -118,7 +118,8 @@ impl Writer {
 
     /// An event about the only part of the item that is open.
     fn part_event(&mut self, name: &str, more: Value, out: &mut String) {
-        let part = if name.starts_with("response.reasoning") { "summary_index" } else { "content_index" };
+        let part =
+            if name.starts_with("response.reasoning") { "summary_index" } else { "content_index" };
         let mut members = Map::new();
         members.insert("item_id".to_owned(), self.item_id.as_str().into());
         members.insert("output_index".to_owned(), self.index().into());
@@ -138,23 +139,19 @@ impl Writer {
         let id = self.start.id.clone();
         let index = self.index();
         let (prefix, item) = match &open {
-            Open::Text | Open::Refusal => {
-                ("msg", message_item(&id, index, "in_progress", Vec::new()))
-            }
+            Open::Text | Open::Refusal => ("msg", message_item(&id, index, "in_progress", &[])),
             Open::Thinking { .. } => ("rs", reasoning_item(&Thinking::default(), &id, index)),
             Open::ToolCall { id: call, name, .. } => {
                 let call = tool_call(call, name, String::new());
                 ("fc", call_item(&call, &id, index, "in_progress"))
             }
-            Open::Search { id: search, query } => {
-                ("ws", search_item(search, query, "in_progress"))
-            }
+            Open::Search { id: search, query } => ("ws", search_item(search, query, "in_progress")),
         };
         self.item_id = ids::item(prefix, &id, index);
         self.item_event("response.output_item.added", &item, out);
         match &open {
             Open::Text => {
-                let part = json!({"part": text_part("", Vec::new())});
+                let part = json!({"part": text_part("", &[])});
                 self.part_event("response.content_part.added", part, out);
             }
             Open::Refusal => {
@@ -212,15 +209,15 @@ impl Writer {
                 let annotations = std::mem::take(&mut self.annotations);
                 let done = json!({"text": text, "logprobs": []});
                 self.part_event("response.output_text.done", done, out);
-                let part = text_part(&text, annotations);
+                let part = text_part(&text, &annotations);
                 self.part_event("response.content_part.done", json!({"part": part}), out);
-                message_item(&id, index, "completed", vec![part])
+                message_item(&id, index, "completed", &[part])
             }
             Open::Refusal => {
                 self.part_event("response.refusal.done", json!({"refusal": text}), out);
                 let part = refusal_part(&text);
                 self.part_event("response.content_part.done", json!({"part": part}), out);
-                message_item(&id, index, "completed", vec![part])
+                message_item(&id, index, "completed", &[part])
             }
             Open::Thinking { id: thought, is_redacted } => {
                 if !text.is_empty() {
