@@ -182,6 +182,9 @@ fn search_options(request: &Request, search: &WebSearch) -> Result<Value, Refuse
     if search.allowed_domains.is_some() || search.blocked_domains.is_some() {
         return Err(unsupported(request, Field::SearchDomains, "chat searches everywhere"));
     }
+    if search.max_uses.is_some() {
+        return Err(Refused::unsupported("tools.max_uses", "chat searches as often as it wants"));
+    }
     let mut options = Map::new();
     if let Some(location) = &search.user_location {
         let mut location = location.clone();

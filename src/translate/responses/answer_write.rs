@@ -103,7 +103,8 @@ fn item(part: &Part, response: &str, index: usize) -> Option<Value> {
     Some(match part {
         Part::Text { text, citations } => {
             let end = text.chars().count();
-            let annotations = citations.iter().filter_map(|one| annotation(one, 0, end)).collect();
+            let annotations: Vec<Value> =
+                citations.iter().filter_map(|one| annotation(one, 0, end)).collect();
             message_item(response, index, "completed", &[text_part(text, &annotations)])
         }
         Part::Refusal(text) => message_item(response, index, "completed", &[refusal_part(text)]),

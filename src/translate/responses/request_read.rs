@@ -34,6 +34,12 @@ pub(in crate::translate) fn read(body: Map<String, Value>) -> Result<Request, Re
     for (at, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         request.tools.push(tool_of(tool, &format!("tools[{at}]"))?);
     }
+    if let [.., Tool::WebSearch(search)] | [Tool::WebSearch(search), ..] =
+        request.tools.as_mut_slice()
+    {
+        // Searches are the only calls that a provider makes by itself here.
+        search.max_uses = fields.count("max_tool_calls")?;
+    }
     if let Some(choice) = fields.take("tool_choice") {
         request.tool_choice = Some(tool_choice(choice)?);
     }
