@@ -115,7 +115,7 @@ async fn run(script: &'static str) {
 }
 
 /// What the script prints. Panics unless all its scenarios pass.
-async fn scenarios(gateway: &TestGateway, script: &'static str) -> String {
+pub(crate) async fn scenarios(gateway: &TestGateway, script: &'static str) -> String {
     let mut command = Command::new("tests/sdk/run");
     command
         .args([script, "all"])

@@ -521,3 +521,22 @@ async fn malformed_answer_does_not_count() {
     }
     gateway.stop().await;
 }
+
+/// The official SDKs of one dialect, and the Vercel AI SDK, on providers of another.
+#[tokio::test]
+async fn sdks_reach_providers_of_other_dialects() {
+    for script in ["translate_openai.py", "translate_anthropic.py", "translate_ai_sdk.mjs"] {
+        let mock = Mock::start().await.unwrap();
+        let document = include_str!("../sdk/translate.toml").replace("${SLUICE_KEY}", "${KEY}");
+        let gateway = Builder::new(&document).env("MOCK_URL", &mock.base_url()).start().await;
+        let output = crate::sdk::scenarios(&gateway, script).await;
+        assert!(output.lines().any(|line| line.starts_with("ok ")), "no scenario ran: {output}");
+        gateway.idle().await;
+        let rows = gateway.rows().await;
+        for row in &rows {
+            assert_ne!(row["outcome"], "gateway_error", "{row:#}");
+        }
+        gateway.expect_rows(rows.len() as u64);
+        gateway.stop().await;
+    }
+}
