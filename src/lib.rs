@@ -11,6 +11,7 @@ pub mod proxy;
 
 pub mod control;
 pub mod net;
+pub mod shared;
 pub mod telemetry;
 pub mod usage;
 

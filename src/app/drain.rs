@@ -32,6 +32,9 @@ impl App {
         // First the requests end, which makes their rows, then the rows are written.
         end(self.data.take()).await;
         self.limits.close();
+        if let Some(shared) = &self.shared {
+            shared.flush().await;
+        }
         self.usage.close(USAGE_CLOSE_MAX).await;
         shut(self.control.take());
         if let Some(log) = &self.log {
@@ -45,6 +48,9 @@ impl App {
         self.shutdown.send_replace(true);
         end(self.data.take()).await;
         self.limits.close();
+        if let Some(shared) = &self.shared {
+            shared.flush().await;
+        }
         self.usage.close(Duration::from_secs(2)).await;
     }
 }

@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::server::LimitsConfig;
+use crate::config::server::{LimitsConfig, SharedConfig};
 use crate::control::State;
 use crate::control::limits::{Counter, Limits, Meter, Registry, SaveError, Saved};
 use crate::control::live::lock;
-use crate::limit::{Limit, Metric, Now};
+use crate::limit::{Limit, Metric, Mode, Now};
 use crate::proxy::limits::now;
+use crate::shared::{Shared, SharedError, SharedSettings};
+use crate::telemetry::metrics::Metrics;
 
 /// Values of one dimension that an answer lists.
 const VALUES_MAX: usize = 1_000;
@@ -85,6 +87,19 @@ impl Kept {
     }
 }
 
+/// The shared store, if one is configured; its keeper runs on the runtime around.
+pub(super) fn shared(
+    config: &SharedConfig,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Shared>>, SharedError> {
+    let Some(url) = config.redis.clone() else { return Ok(None) };
+    let settings = SharedSettings { url, timeout: config.timeout, lease: config.lease };
+    let (shared, keeper) = Shared::new(&settings, clock.clone(), Arc::clone(metrics))?;
+    tokio::spawn(keeper.run());
+    Ok(Some(shared))
+}
+
 /// The counters of an owner against each of its limits; `None` when there is no such owner.
 pub(super) fn usage(
     state: &State,
@@ -154,6 +169,10 @@ fn shape(limit: &Limit) -> Value {
         "period": period,
         "dimension": limit.dimension.as_ref().map(ToString::to_string),
         "amount": amount(limit, limit.amount),
+        "mode": match limit.mode {
+            Mode::Local => "local",
+            Mode::Shared => "shared",
+        },
     })
 }
 

@@ -47,6 +47,7 @@ use crate::proxy::front::{Front, FrontLimits};
 use crate::proxy::serve::{Gateway, GatewayLimits};
 use crate::proxy::stored::StoredResponses;
 use crate::secret::Secret;
+use crate::shared::{Shared, SharedError};
 use crate::telemetry::log::{LogError, LogHandle};
 use crate::telemetry::metrics::Metrics;
 use crate::usage::store::{self, StoreError, UsageSink};
@@ -65,6 +66,7 @@ pub struct App {
     usage: UsageSink,
     flow: Arc<Flow>,
     limits: limits::Kept,
+    shared: Option<Arc<Shared>>,
     resolver: Arc<Resolver>,
     certificate: Option<Arc<listen::Certificate>>,
     simulated: Option<loadtest::mock::Mock>,
@@ -105,6 +107,8 @@ pub enum StartError {
     #[error(transparent)]
     Limits(#[from] SaveError),
     #[error(transparent)]
+    Shared(#[from] SharedError),
+    #[error(transparent)]
     Log(#[from] LogError),
     #[error("SLUICE_ADMIN_TOKEN: {0}")]
     Token(#[from] TokenError),
@@ -127,9 +131,10 @@ impl App {
 
         let resolver = Arc::new(resolver(&config, &metrics));
         control.spawn(Arc::clone(&resolver).run(signal.clone()));
-        let simulated = {
+        let (simulated, shared) = {
             let _control = control.enter();
-            resources::simulated(&document)?
+            let shared = limits::shared(&config.shared, &around.clock, &metrics)?;
+            (resources::simulated(&document)?, shared)
         };
 
         let state = Arc::new(State::default());
@@ -141,6 +146,7 @@ impl App {
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
             clock: around.clock.clone(),
+            shared: shared.clone(),
             limits: gateway_limits(&config),
             flow: Arc::clone(&flow),
             stored: StoredResponses::default(),
@@ -173,6 +179,7 @@ impl App {
             usage,
             flow,
             limits: kept,
+            shared,
             resolver,
             certificate,
             simulated,
@@ -192,6 +199,11 @@ impl App {
 
     pub fn usage(&self) -> &UsageSink {
         &self.usage
+    }
+
+    /// Where limits of all nodes are counted, if anywhere.
+    pub fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
     }
 
     /// Requests that are being answered.

@@ -64,6 +64,11 @@ impl App {
     pub(super) fn install(&self, resources: &Resources) {
         let mut live = lock(&self.live);
         let built = build::build(resources, &live, self);
+        if live.limits.has_shared() && self.shared.is_none() {
+            tracing::warn!(
+                "limits are marked `shared`, but there is no `shared.redis`: each node counts them by itself"
+            );
+        }
         *live = self.state.install(built);
     }
 

@@ -14,7 +14,7 @@ use crate::config::resources::{
     Resources, Strategy, Timeouts,
 };
 use crate::config::url::base_url;
-use crate::control::limits::Limits;
+use crate::control::limits::{Limits, Owner};
 use crate::control::live::{ConnectionLive, DeploymentLive, Live, TargetLive, lock};
 use crate::control::snapshot::{
     AdHoc, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot, Target,
@@ -173,12 +173,12 @@ impl Builder<'_> {
             environment_names: names(&environment.slug, caller.environment.to_string()),
             is_archived: workspace.is_archived,
             limits: self.limits(
-                (Level::Environment, caller.environment.0),
+                (Level::Environment, caller.environment.0, caller.workspace.0),
                 &environment.slug,
                 &environment.limits,
             ),
             workspace_limits: self.limits(
-                (Level::Workspace, caller.workspace.0),
+                (Level::Workspace, caller.workspace.0, caller.workspace.0),
                 &workspace.slug,
                 &workspace.limits,
             ),
@@ -223,7 +223,11 @@ impl Builder<'_> {
             base_url,
             upstream_name,
             health,
-            limits: self.limits((Level::Connection, id.0), &connection.name, &connection.limits),
+            limits: self.limits(
+                (Level::Connection, id.0, id.0),
+                &connection.name,
+                &connection.limits,
+            ),
             live,
         })
     }
@@ -289,7 +293,11 @@ impl Builder<'_> {
             failover: deployment.failover.clone(),
             on_disconnect: deployment.on_disconnect,
             heartbeat: deployment.heartbeat,
-            limits: self.limits((Level::Deployment, id.0), &deployment.name, &deployment.limits),
+            limits: self.limits(
+                (Level::Deployment, id.0, WorkspaceId::of_path(&[path.workspace]).0),
+                &deployment.name,
+                &deployment.limits,
+            ),
         })
     }
 
@@ -387,14 +395,14 @@ impl Builder<'_> {
     /// The limits of an owner, counted where they were counted before.
     fn limits(
         &self,
-        owner: (Level, uuid::Uuid),
+        (level, id, together): (Level, uuid::Uuid, uuid::Uuid),
         name: &str,
         limits: &[Limit],
     ) -> Option<Arc<Limits>> {
         if limits.is_empty() {
             return None;
         }
-        self.previous.limits.limits(owner, &name.into(), limits)
+        self.previous.limits.limits(Owner { level, id, together }, &name.into(), limits)
     }
 
     /// The models of an environment: its own, and the global ones that are granted to it.
@@ -415,7 +423,11 @@ impl Builder<'_> {
             let Some(connection) = connection else { continue };
             let mut parts = self.model_parts(model, global_path, connection);
             let id = ModelId::of_path(&path.of("model_grant", &grant.model));
-            parts.limits[1] = self.limits((Level::ModelGrant, id.0), &grant.model, &grant.limits);
+            parts.limits[1] = self.limits(
+                (Level::ModelGrant, id.0, parts.connection.id.0),
+                &grant.model,
+                &grant.limits,
+            );
             models.insert(model.alias.clone(), parts);
         }
         for model in environment.models.iter().filter(|model| model.enabled) {
@@ -440,7 +452,10 @@ impl Builder<'_> {
             upstream_model: model.upstream_model.as_str().into(),
             kind: model.kind,
             price: own.or_else(from_catalogue),
-            limits: [self.limits((Level::Model, id.0), &model.alias, &model.limits), None],
+            limits: [
+                self.limits((Level::Model, id.0, connection.id.0), &model.alias, &model.limits),
+                None,
+            ],
             output_tokens_max: model.output_tokens_max,
             connection,
         }
@@ -466,7 +481,11 @@ impl Builder<'_> {
                 .iter()
                 .map(|(name, value)| (Box::from(name.as_str()), Box::from(value.as_str())))
                 .collect(),
-            limits: self.limits((Level::Key, id.0), &key.name, &key.limits),
+            limits: self.limits(
+                (Level::Key, id.0, environment.workspace.0),
+                &key.name,
+                &key.limits,
+            ),
         };
         self.built.keys.insert(key::digest(secret.expose().as_bytes()), Arc::new(record));
     }

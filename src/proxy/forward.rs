@@ -165,7 +165,13 @@ impl Gateway {
                 if 0 < retry && !self.wait_before_retry(retry, request.deadline).await {
                     return Err(tally.exhausted(deployment, &self.metrics));
                 }
-                if let Err(refused) = recorder.begin_attempt(target) {
+                let begun = match recorder.begin_attempt(target) {
+                    Ok(()) if recorder.asks_shared_at(target) => {
+                        Box::pin(recorder.begin_shared_attempt(target)).await
+                    }
+                    begun => begun,
+                };
+                if let Err(refused) = begun {
                     tally.refused.get_or_insert(refused);
                     break;
                 }

@@ -24,6 +24,7 @@ use crate::proxy::call::{self, BodyLimits, Call};
 use crate::proxy::convert::Reading;
 use crate::proxy::flow::{Entered, Flow};
 use crate::proxy::forward::{Exhausted, Request};
+use crate::proxy::limits::Counting;
 use crate::proxy::record::{Arrival, Ending, Recorder};
 use crate::proxy::relay::{Accepted, Source};
 use crate::proxy::respond;
@@ -32,6 +33,7 @@ use crate::proxy::select::{self, Selected, Unselected};
 use crate::proxy::stored::{StoredResponses, StoredTarget};
 use crate::proxy::{headers, limits, models};
 use crate::rejection::{LimitCode, Rejection};
+use crate::shared::Shared;
 use crate::telemetry::metrics::{Malformed, Metrics, RefusedKey};
 use crate::usage::record::Outcome;
 use crate::usage::store::UsageSink;
@@ -55,6 +57,8 @@ pub struct Gateway {
     pub usage: UsageSink,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    /// Where limits of all nodes are counted.
+    pub shared: Option<Arc<Shared>>,
     pub limits: GatewayLimits,
     pub flow: Arc<Flow>,
     pub stored: StoredResponses,
@@ -150,9 +154,13 @@ impl Gateway {
             Route::StoredResponse { id } => {
                 let known = self.admit(client, ctx, (Endpoint::StoredResponse, None))?;
                 ctx.stored = Some(self.stored.find(&known, id)?);
-                let counted = (&self.clock, &*self.metrics);
                 let caller = (&*known.key, &*known.environment);
-                limits::admit_stored(recorder(ctx), caller, counted)?;
+                let recorder = recorder(ctx);
+                limits::admit_stored(recorder, caller, self.counting())?;
+                if recorder.asks_shared() {
+                    let of = (caller, None);
+                    Box::pin(limits::admit_shared(recorder, of, self.counting())).await?;
+                }
                 Ok(Served::Upstream)
             }
             Route::Body { endpoint, scope } => {
@@ -216,9 +224,13 @@ impl Gateway {
         note_call(recorder, &call, known);
         let deployment = select::resolve(&call, &known.key, &known.environment)?;
         recorder.deployment(&deployment);
-        let counted = (&self.clock, &*self.metrics);
         let caller = (&*known.key, &*known.environment);
-        limits::admit(recorder, caller, (&deployment, &call), counted)?;
+        limits::admit(recorder, caller, (&deployment, &call), self.counting())?;
+        if recorder.asks_shared() {
+            // Rare and large: on the heap.
+            let of = (caller, Some(&*deployment));
+            Box::pin(limits::admit_shared(recorder, of, self.counting())).await?;
+        }
         let refused = |target: &Target| recorder.refused_at(target);
         let selected = select::select(deployment, &call, &known.key, Millis::now(), refused)
             .map_err(|why| self.unselected(why))?;
@@ -243,6 +255,10 @@ impl Gateway {
                 Box::pin(self.give_up(client, ctx, &selected, *exhausted)).await
             }
         }
+    }
+
+    fn counting(&self) -> Counting<'_> {
+        Counting { clock: &self.clock, metrics: &self.metrics, shared: self.shared.as_ref() }
     }
 
     fn unselected(&self, why: Unselected) -> Rejection {

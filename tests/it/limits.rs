@@ -8,7 +8,7 @@ use serde_json::Value;
 use sluice::clock::Clock;
 use sluice::key;
 
-use crate::client::{Answer, Client, End, request};
+use crate::client::{Answer, Client, End, request, within};
 use crate::harness::{Builder, TargetSpec, TestGateway, behaviour, chat_body, deployment, target};
 
 /// 2026-11-17 12:00:00 UTC, a Tuesday.
@@ -83,8 +83,8 @@ async fn sliding_minute_lets_pass_again_after_the_time_it_said() {
             refused += 1;
         }
     }
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    assert_eq!(gateway.chat("").await.status, 200);
+    let passes = async { while gateway.chat("").await.status != 200 {} };
+    within(passes).await;
     gateway.stop().await;
 }
 
@@ -441,7 +441,7 @@ async fn what_was_used_survives_a_kill() {
     }
     // Written within its interval; then the process is killed in the middle of its work.
     let file = folder.path().join("limits");
-    crate::client::within(async {
+    within(async {
         while !std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\t2\n")) {
             tokio::task::yield_now().await;
         }

@@ -40,11 +40,6 @@ fn limit(fields: Fields<'_>) -> Option<Limit> {
     };
     let amount = fields.require("amount").and_then(|item| amount(&item, metric));
     let dimension = fields.get("dimension").map(|item| dimension(&item));
-    if let Some(item) = fields.get("mode").filter(Item::is_text)
-        && item.text() == Some("shared")
-    {
-        item.warning("`shared` is counted by each node by itself in this version");
-    }
     let mode =
         fields.choice("mode", &[("local", Mode::Local), ("shared", Mode::Shared)], Mode::Local);
     let on_error = fields.choice(

@@ -264,7 +264,6 @@ fn every_field_is_read() {
     r.toml:59: workspaces[0].environments[0].deployments[0].instructions: is read but not enforced by this version
     r.toml:60: workspaces[0].environments[0].deployments[0].guards: is read but not enforced by this version
     r.toml:61: workspaces[0].environments[0].deployments[0].cache: is read but not enforced by this version
-    r.toml:65: workspaces[0].environments[0].keys[0].limits[1].mode: `shared` is counted by each node by itself in this version
     r.toml:66: workspaces[0].environments[0].keys[0].expires_at: is past: this key is refused
     ");
 }

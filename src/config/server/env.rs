@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 /// Every field there is.
-pub(super) const FIELDS: [(&str, Shape); 40] = [
+pub(super) const FIELDS: [(&str, Shape); 42] = [
     ("resources", Shape::Text),
     ("data.listen", Shape::List),
     ("data.threads", Shape::Literal),
@@ -47,6 +47,8 @@ pub(super) const FIELDS: [(&str, Shape); 40] = [
     ("limits.interval_ms", Shape::Literal),
     ("limits.max_dimension_values", Shape::Literal),
     ("shared.redis", Shape::Text),
+    ("shared.timeout_ms", Shape::Literal),
+    ("shared.lease_ms", Shape::Literal),
     ("secrets.master_key_file", Shape::Text),
     ("upstream.allow_networks", Shape::List),
     ("upstream.keepalive_pool", Shape::Literal),

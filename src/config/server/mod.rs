@@ -121,6 +121,10 @@ pub struct LimitsConfig {
 #[derive(Debug, Clone)]
 pub struct SharedConfig {
     pub redis: Option<Secret>,
+    /// A request waits for the store so long.
+    pub timeout: Duration,
+    /// A slot whose node is silent so long comes back.
+    pub lease: Duration,
 }
 
 /// `[secrets]`

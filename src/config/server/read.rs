@@ -199,8 +199,10 @@ fn shared(fields: Fields<'_>) -> SharedConfig {
     let redis = fields
         .get("redis")
         .and_then(|item| store_url(&item, item.text()?, &["redis", "rediss"], "redis://host:6379"));
+    let timeout = fields.millis("timeout_ms", 1..=1_000, 5);
+    let lease = fields.millis("lease_ms", 1_000..=600_000, 15_000);
     fields.finish();
-    SharedConfig { redis }
+    SharedConfig { redis, timeout, lease }
 }
 
 fn secrets(fields: Fields<'_>) -> SecretsConfig {

@@ -20,9 +20,9 @@ mod saved;
 mod table;
 
 pub use self::counter::Counter;
-pub use self::owner::{Counted, Family, Limits, Meter, Subject};
+pub use self::owner::{Counted, Family, Limits, Meter, Owner, Subject};
 pub use self::registry::{CounterKey, Registry, Seen};
-pub use self::reservation::{Refused, Reservation, reserve, would_refuse};
+pub use self::reservation::{Refused, Reservation, Sharing, reserve, would_refuse};
 pub use self::saved::{SaveError, Saved};
 pub use self::table::{Table, TableStats, Value};
 

@@ -5,18 +5,32 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use uuid::Uuid;
+
 use super::counter::Counter;
 use super::table::Table;
-use crate::limit::{Dimension, Learned, Level, Limit, Now};
+use crate::limit::{Dimension, Learned, Level, Limit, Mode, Now};
 
 /// In the order of [`crate::limit::LimitKey`].
 #[derive(Debug)]
 pub struct Limits {
-    pub level: Level,
+    pub owner: Owner,
     pub name: Arc<str>,
     pub counted: Box<[Counted]>,
     /// Whether one of them counts what can only be estimated before.
     pub is_estimated: bool,
+    /// Whether one of them is counted over all nodes.
+    pub is_shared: bool,
+}
+
+/// Whose limits they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    pub level: Level,
+    pub id: Uuid,
+    /// What all limits of a request lie together by in the shared store: the workspace, or for the
+    /// limits of a target its connection.
+    pub together: Uuid,
 }
 
 #[derive(Debug)]
@@ -48,11 +62,28 @@ pub struct Family(AtomicU64);
 
 impl Limits {
     /// Limits stand in the order in which they are locked. `None` when there is none.
-    pub fn new(level: Level, name: Arc<str>, mut counted: Vec<Counted>) -> Option<Arc<Self>> {
+    pub fn new(owner: Owner, name: Arc<str>, mut counted: Vec<Counted>) -> Option<Arc<Self>> {
         counted.sort_by_cached_key(|counted| counted.limit.key());
         let is_estimated = counted.iter().any(|counted| counted.limit.metric.is_estimated());
+        let is_shared = counted.iter().any(|counted| counted.limit.mode == Mode::Shared);
         let counted = counted.into_boxed_slice();
-        (!counted.is_empty()).then(|| Arc::new(Self { level, name, counted, is_estimated }))
+        (!counted.is_empty())
+            .then(|| Arc::new(Self { owner, name, counted, is_estimated, is_shared }))
+    }
+}
+
+impl Counted {
+    /// What the limit is called in the shared store.
+    pub fn shared_key(&self, owner: &Owner, subject: &Subject<'_>) -> String {
+        let Limit { metric, period, dimension, .. } = &self.limit;
+        let (together, id) = (owner.together.simple(), owner.id.simple());
+        let mut key = format!("sluice:{{{together}}}:{id}:{}:{}", metric.name(), period.name());
+        if let Some(dimension) = dimension {
+            subject.with_value(dimension, |value| {
+                write!(key, ":{dimension}:{value}").expect("a string takes everything");
+            });
+        }
+        key
     }
 }
 

@@ -2,15 +2,16 @@
 //! a changed document loses nothing of what was used.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use uuid::Uuid;
 
 use super::counter::Counter;
-use super::owner::{Counted, Family, Limits, Meter};
+use super::owner::{Counted, Family, Limits, Meter, Owner};
 use super::table::{Table, TableStats};
 use crate::control::live::lock;
-use crate::limit::{Level, Limit, LimitKey, Metric, Now, Window, family};
+use crate::limit::{Limit, LimitKey, Metric, Mode, Now, Window, family};
 
 /// A limit of an owner.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,7 @@ pub struct Registry {
     families: Mutex<HashMap<Box<str>, Arc<Family>>>,
     values_max: usize,
     stats: Arc<TableStats>,
+    has_shared: AtomicBool,
 }
 
 /// One counter as it stands.
@@ -47,7 +49,13 @@ impl Registry {
             families: Mutex::default(),
             values_max,
             stats: Arc::default(),
+            has_shared: AtomicBool::new(false),
         }
+    }
+
+    /// Whether there has been a limit that is to be counted over all nodes.
+    pub fn has_shared(&self) -> bool {
+        self.has_shared.load(Ordering::Relaxed)
     }
 
     pub fn stats(&self) -> &TableStats {
@@ -55,17 +63,15 @@ impl Registry {
     }
 
     /// The limits of an owner with their counters.
-    pub fn limits(
-        &self,
-        (level, owner): (Level, Uuid),
-        name: &Arc<str>,
-        limits: &[Limit],
-    ) -> Option<Arc<Limits>> {
+    pub fn limits(&self, owner: Owner, name: &Arc<str>, limits: &[Limit]) -> Option<Arc<Limits>> {
         let counted = |limit: &Limit| {
-            let key = CounterKey { owner, limit: limit.key() };
+            let key = CounterKey { owner: owner.id, limit: limit.key() };
             Counted { limit: limit.clone(), meter: self.meter(key) }
         };
-        Limits::new(level, Arc::clone(name), limits.iter().map(counted).collect())
+        if limits.iter().any(|limit| limit.mode == Mode::Shared) {
+            self.has_shared.store(true, Ordering::Relaxed);
+        }
+        Limits::new(owner, Arc::clone(name), limits.iter().map(counted).collect())
     }
 
     fn meter(&self, key: CounterKey) -> Meter {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::counter::Counter;
 use super::owner::{Counted, Limits, Subject};
-use crate::limit::{Amounts, Level, Limit, Metric, Now, Standing, Tightest, Wait};
+use crate::limit::{Amounts, Level, Limit, Metric, Mode, Now, OnError, Standing, Tightest, Wait};
 
 /// When to come back for a slot.
 const SLOT_WAIT: Duration = Duration::from_secs(1);
@@ -41,21 +41,35 @@ pub struct Refused {
     pub at: Now,
 }
 
+/// How this node counts limits that are shared by all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// The shared store decides. Here they are counted along, for the time when it cannot.
+    Elsewhere,
+    /// There is no shared store: this node is the only one.
+    Alone,
+    /// The shared store is down: this node has its share.
+    OneOf { nodes: u64 },
+}
+
 /// Takes `ask` from every limit of `owners`, in the order of levels, or from none.
 pub fn reserve<'a>(
     owners: impl Iterator<Item = &'a Limits> + Clone,
     ask: &Amounts,
     subject: &Subject<'_>,
-    now: Now,
+    (sharing, now): (Sharing, Now),
 ) -> Result<Reservation, Box<Refused>> {
     let mut parts = Vec::with_capacity(owners.clone().map(|owner| owner.counted.len()).sum());
-    for counted in owners.clone().flat_map(|owner| &owner.counted) {
+    for (n, counted) in owners.clone().flat_map(|owner| &owner.counted).enumerate() {
+        if sharing.denies(&counted.limit) {
+            return Err(Box::new(refused(owners, n, ask, (Wait::For(SLOT_WAIT), now))));
+        }
         parts.push(Part {
             counter: counted.meter.counter(subject, now),
             metric: counted.limit.metric,
             index: 0,
             amount: ask.of_reserved(counted.limit.metric),
-            limit: counted.limit.amount,
+            limit: sharing.amount(&counted.limit),
             remaining: 0,
             resets_in: Duration::ZERO,
         });
@@ -112,7 +126,7 @@ fn refused<'a>(
 
 fn refusal(owner: &Limits, counted: &Counted, ask: &Amounts, (wait, at): (Wait, Now)) -> Refused {
     Refused {
-        level: owner.level,
+        level: owner.owner.level,
         owner: Arc::clone(&owner.name),
         limit: counted.limit.clone(),
         asked: ask.of_reserved(counted.limit.metric),
@@ -126,7 +140,7 @@ pub fn would_refuse<'a>(
     owners: impl Iterator<Item = &'a Limits>,
     ask: &Amounts,
     subject: &Subject<'_>,
-    now: Now,
+    (sharing, now): (Sharing, Now),
 ) -> Option<Box<Refused>> {
     let mut found: Option<Box<Refused>> = None;
     for owner in owners {
@@ -134,7 +148,7 @@ pub fn would_refuse<'a>(
             let counter = counted.meter.counter(subject, now);
             let asked = ask.of_reserved(counted.limit.metric);
             let window = counter.at(now);
-            let amounts = (counted.limit.amount, asked);
+            let amounts = (sharing.amount(&counted.limit), asked);
             let Some(wait) = window.refuses(counter.period(), amounts, now) else { continue };
             let wait = wait_for(counted.limit.metric, counted.limit.amount, wait);
             match &mut found {
@@ -144,6 +158,28 @@ pub fn would_refuse<'a>(
         }
     }
     found
+}
+
+// === impl Sharing ===
+
+impl Sharing {
+    /// What this node may let in of `limit` by itself.
+    const fn amount(self, limit: &Limit) -> u64 {
+        match (limit.mode, self) {
+            (Mode::Local, _) | (Mode::Shared, Self::Alone) => limit.amount,
+            (Mode::Shared, Self::Elsewhere) => u64::MAX,
+            (Mode::Shared, Self::OneOf { nodes }) => match limit.amount.checked_div(nodes) {
+                Some(share) if 0 < share || limit.amount == 0 => share,
+                // Less than one for each: one, so that nobody is shut out.
+                _ => 1,
+            },
+        }
+    }
+
+    fn denies(self, limit: &Limit) -> bool {
+        let is_down = matches!(self, Self::OneOf { .. });
+        is_down && limit.mode == Mode::Shared && limit.on_error == OnError::Deny
+    }
 }
 
 // === impl Reservation ===
@@ -175,6 +211,7 @@ impl Reservation {
         let mut standing = Standing { unix_ms: now.unix_ms, ..Standing::default() };
         for part in &self.parts {
             let kind = match part.metric {
+                _ if part.limit == u64::MAX => continue, // Somebody else knows.
                 Metric::Requests => &mut standing.requests,
                 Metric::Tokens | Metric::InputTokens | Metric::OutputTokens => &mut standing.tokens,
                 Metric::Concurrent | Metric::Cost => continue,

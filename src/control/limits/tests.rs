@@ -32,7 +32,8 @@ fn by_user(mut limit: Limit) -> Limit {
 
 fn owner(registry: &Registry, level: Level, limits: &[Limit]) -> Arc<Limits> {
     let id = Uuid::from_u128(level as u128 + 1);
-    registry.limits((level, id), &Arc::from(level.name()), limits).unwrap()
+    let owner = Owner { level, id, together: id };
+    registry.limits(owner, &Arc::from(level.name()), limits).unwrap()
 }
 
 fn ask(tokens: u64) -> Amounts {
@@ -40,7 +41,7 @@ fn ask(tokens: u64) -> Amounts {
 }
 
 fn take(owners: &[Arc<Limits>], ask: &Amounts, now: Now) -> Result<Reservation, Box<Refused>> {
-    reserve(owners.iter().map(|owner| &**owner), ask, &Subject::default(), now)
+    reserve(owners.iter().map(|owner| &**owner), ask, &Subject::default(), (Sharing::Alone, now))
 }
 
 fn used(limits: &Limits, n: usize, now: Now) -> (u64, u64) {
@@ -124,7 +125,7 @@ fn each_value_has_its_own_counter_and_a_flood_of_values_shares_one() {
     let key = owner(&registry, Level::Key, &[by_user(limit(Metric::Requests, Period::Minute, 1))]);
     let call = |user: &str, ms: u64| {
         let subject = Subject { end_user: Some(user), ..Subject::default() };
-        let taken = reserve([&*key].into_iter(), &ask(1), &subject, at(ms));
+        let taken = reserve([&*key].into_iter(), &ask(1), &subject, (Sharing::Alone, at(ms)));
         taken.map(|taken| taken.settle(&ask(1), at(ms))).is_ok()
     };
     assert!(call("ann", 0) && call("bob", 0));
@@ -152,9 +153,11 @@ fn use_of_long_limits_outlives_the_process() {
         let registry = Arc::new(Registry::new(16));
         let mut saved = Saved::open(&path, Arc::clone(&registry), at(0)).unwrap();
         let key = owner(&registry, Level::Key, &limits);
-        let first = reserve([&*key].into_iter(), &ask(3), &subject, at(0)).unwrap();
+        let first =
+            reserve([&*key].into_iter(), &ask(3), &subject, (Sharing::Alone, at(0))).unwrap();
         first.settle(&ask(3), at(0));
-        let _in_flight = reserve([&*key].into_iter(), &ask(2), &subject, at(0)).unwrap();
+        let _in_flight =
+            reserve([&*key].into_iter(), &ask(2), &subject, (Sharing::Alone, at(0))).unwrap();
         saved.write().unwrap();
     }
     let registry = Arc::new(Registry::new(16));
@@ -163,8 +166,11 @@ fn use_of_long_limits_outlives_the_process() {
     let key = owner(&registry, Level::Key, &limits);
     let seen: Vec<_> = [0, 1, 3].iter().map(|n| used(&key, *n, at(5)).0).collect();
     assert_eq!(seen, [0, 1, 30], "a minute, a day, a lifetime");
-    assert!(reserve([&*key].into_iter(), &ask(8), &subject, at(5)).is_err(), "3 + 8 of 10");
-    assert!(reserve([&*key].into_iter(), &ask(7), &subject, at(5)).is_ok());
+    assert!(
+        reserve([&*key].into_iter(), &ask(8), &subject, (Sharing::Alone, at(5))).is_err(),
+        "3 + 8 of 10"
+    );
+    assert!(reserve([&*key].into_iter(), &ask(7), &subject, (Sharing::Alone, at(5))).is_ok());
 }
 
 #[test]
@@ -175,6 +181,28 @@ fn file_that_is_not_understood_is_put_aside() {
     Saved::open(&path, Arc::new(Registry::new(16)), at(0)).unwrap();
     assert!(!path.exists());
     assert!(path.with_extension("unreadable").exists());
+}
+
+#[test]
+fn node_that_cannot_ask_has_its_share_less_what_it_let_in() {
+    let registry = Registry::new(16);
+    let mut shared = limit(Metric::Requests, Period::Day, 10);
+    shared.mode = Mode::Shared;
+    let key = owner(&registry, Level::Key, &[shared.clone()]);
+    let take =
+        |sharing| reserve([&*key].into_iter(), &ask(1), &Subject::default(), (sharing, at(0)));
+    for _ in 0..3 {
+        take(Sharing::Elsewhere).unwrap().settle(&ask(1), at(0));
+    }
+    let down = Sharing::OneOf { nodes: 2 };
+    take(down).unwrap().settle(&ask(1), at(0));
+    take(down).unwrap().settle(&ask(1), at(0));
+    assert!(take(down).is_err(), "5 of 10, for two nodes");
+    assert!(take(Sharing::Elsewhere).unwrap().standing(at(0)).is_empty());
+    shared.on_error = OnError::Deny;
+    let deny = owner(&registry, Level::Workspace, &[shared]);
+    let refused = reserve([&*deny].into_iter(), &ask(1), &Subject::default(), (down, at(0)));
+    assert_eq!(&*refused.unwrap_err().owner, "workspace");
 }
 
 /// What a thread does with what it was let in for.

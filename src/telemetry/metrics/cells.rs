@@ -42,6 +42,10 @@ impl Gauge {
         self.0.fetch_add(1, Relaxed);
     }
 
+    pub fn set(&self, n: i64) {
+        self.0.store(n, Relaxed);
+    }
+
     pub fn dec(&self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -69,6 +69,14 @@ labels! {
         Archived = "archived",
     }
 
+    /// What became of asking the shared store.
+    SharedResult {
+        Granted = "granted",
+        Refused = "refused",
+        /// It is down, or did not answer in time.
+        Unavailable = "unavailable",
+    }
+
     /// How an attempt ended.
     AttemptResult {
         Ok = "ok",

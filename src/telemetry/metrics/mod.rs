@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 pub use cells::{Counter, Counters, Gauge, Grid, Held, Histogram, Histograms, Label};
 pub use labels::{
     AttemptResult, LookupResult, Malformed, ProviderLabel, RefusedConnection, RefusedKey,
-    ReloadResult, TokenKind,
+    ReloadResult, SharedResult, TokenKind,
 };
 
 use crate::dialect::Dialect;
@@ -91,6 +91,9 @@ pub struct Metrics {
     pub retry_budget_exhausted: Counter,
     pub connection_benched: Counters<ProviderLabel>,
     pub limit_refusals: Grid<Level, Metric>,
+    pub shared_reservations: Counters<SharedResult>,
+    pub shared_up: Gauge,
+    pub shared_settlements_lost: Counter,
     pub tokens: Counters<TokenKind>,
     pub reloads: Counters<ReloadResult>,
     pub dns_lookups: Counters<LookupResult>,
@@ -164,6 +167,9 @@ impl Default for Metrics {
             retry_budget_exhausted: Counter::default(),
             connection_benched: Counters::new(),
             limit_refusals: Grid::new(),
+            shared_reservations: Counters::new(),
+            shared_up: Gauge::default(),
+            shared_settlements_lost: Counter::default(),
             tokens: Counters::new(),
             reloads: Counters::new(),
             dns_lookups: Counters::new(),
@@ -276,6 +282,9 @@ impl Metrics {
                 }
             }
         }
+        counters(page, &names::SHARED_RESERVATIONS, &self.shared_reservations);
+        page.single(&names::SHARED_UP, self.shared_up.get());
+        page.single(&names::SHARED_SETTLEMENTS_LOST, self.shared_settlements_lost.get());
         counters(page, &names::CONNECTION_BENCHED, &self.connection_benched);
         counters(page, &names::RELOADS, &self.reloads);
         counters(page, &names::DNS_LOOKUPS, &self.dns_lookups);

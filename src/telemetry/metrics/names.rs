@@ -65,6 +65,12 @@ metrics! {
         "Requests refused by a limit.";
     LIMIT_VALUES_SHARED: Counter "sluice_limit_values_shared_total" []
         "Requests counted together with others because a limit has too many values of its dimension.";
+    SHARED_RESERVATIONS: Counter "sluice_shared_reservations_total" ["result"]
+        "Requests with shared limits, by what the shared store said.";
+    SHARED_UP: Gauge "sluice_shared_up" []
+        "1 while shared limits are counted in the shared store.";
+    SHARED_SETTLEMENTS_LOST: Counter "sluice_shared_settlements_lost_total" []
+        "Requests whose reservation in the shared store was not settled.";
     TOKENS: Counter "sluice_tokens_total" ["kind"]
         "Tokens reported or estimated.";
     USAGE_ROWS: Counter "sluice_usage_rows_total" ["result"]

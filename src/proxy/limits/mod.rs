@@ -4,13 +4,18 @@
 //! Limits of key, deployment, environment and workspace are asked before there is a plan. Those of
 //! model and connection belong to the target of an attempt: a target whose limit refuses is skipped
 //! as an unhealthy one would be. The recorder holds all of it, so that every path out settles it.
+//!
+//! `shared` asks the shared store for the limits that are counted over all nodes.
+
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::shared::admit_shared;
 use crate::clock::{Clock, Millis};
 use crate::control::limits::{
-    Family, Limits, Refused, Reservation, Subject, reserve, would_refuse,
+    Family, Limits, Refused, Reservation, Sharing, Subject, reserve, would_refuse,
 };
 use crate::control::snapshot::{Deployment, Environment, KeyRecord, Target};
 use crate::limit::{Amounts, Metric, Now, Period, Standing, TextBytes, Wait, dollars, text_bytes};
@@ -18,6 +23,7 @@ use crate::proxy::call::Call;
 use crate::proxy::record::Recorder;
 use crate::proxy::relay::has_tokens;
 use crate::rejection::{LimitCode, Limited, Rejection};
+use crate::shared::{Hold, Shared};
 use crate::telemetry::metrics::Metrics;
 use crate::usage::record::{UsageRow, UsageSource};
 
@@ -27,17 +33,34 @@ const NEVER: Duration = Duration::from_hours(24);
 const RETRY_MAX: Duration = Duration::from_mins(1);
 
 /// What a request with limits holds, from before its plan to the end of its row.
-#[derive(Debug)]
 pub struct Governed {
     request: Reservation,
     /// Of the attempt under way.
     attempt: Reservation,
+    /// The same in the shared store.
+    shared_request: Option<Hold>,
+    shared_attempt: Option<Hold>,
+    /// Whether the store must still be asked about the request.
+    asks_shared: bool,
+    ask: Amounts,
     demand: Demand,
     /// Of the target of the last attempt.
     family: Option<Arc<Family>>,
     standing: Standing,
     clock: Clock,
+    shared: Option<Arc<Shared>>,
 }
+
+/// What counting needs of the gateway.
+#[derive(Clone, Copy)]
+pub struct Counting<'a> {
+    pub clock: &'a Clock,
+    pub metrics: &'a Metrics,
+    pub shared: Option<&'a Arc<Shared>>,
+}
+
+/// Key and environment of a request.
+pub type Caller<'a> = (&'a KeyRecord, &'a Environment);
 
 /// What is known before of what a request will use.
 #[derive(Debug, Clone, Copy)]
@@ -70,9 +93,9 @@ fn owners<'a>(
 /// Sets aside what `call` may use, or says which limit refuses. Without limits it does nothing.
 pub fn admit(
     recorder: &mut Recorder,
-    (key, environment): (&KeyRecord, &Environment),
+    (key, environment): Caller<'_>,
     (deployment, call): (&Deployment, &Call),
-    (clock, metrics): (&Clock, &Metrics),
+    counting: Counting<'_>,
 ) -> Result<(), Rejection> {
     let owners = owners(key, environment, Some(deployment));
     let of_targets = deployment.targets.iter().flat_map(|target| target.limits());
@@ -86,14 +109,14 @@ pub fn admit(
         output_max: call.max_tokens,
     };
     let ask = demand.greatest(deployment);
-    recorder.govern(owners, demand, &ask, (clock, metrics))
+    recorder.govern(owners, (demand, ask), counting)
 }
 
 /// As [`admit`], for a request about a stored response: it uses no tokens.
 pub fn admit_stored(
     recorder: &mut Recorder,
-    (key, environment): (&KeyRecord, &Environment),
-    (clock, metrics): (&Clock, &Metrics),
+    (key, environment): Caller<'_>,
+    counting: Counting<'_>,
 ) -> Result<(), Rejection> {
     let owners = owners(key, environment, None);
     if owners.clone().next().is_none() {
@@ -101,7 +124,7 @@ pub fn admit_stored(
     }
     let demand = Demand { text: None, output_max: None };
     let ask = Amounts { requests: 1, ..Amounts::default() };
-    recorder.govern(owners, demand, &ask, (clock, metrics))
+    recorder.govern(owners, (demand, ask), counting)
 }
 
 impl Demand {
@@ -130,20 +153,27 @@ impl Recorder {
     fn govern<'a>(
         &mut self,
         owners: impl Iterator<Item = &'a Limits> + Clone,
-        demand: Demand,
-        ask: &Amounts,
-        (clock, metrics): (&Clock, &Metrics),
+        (demand, ask): (Demand, Amounts),
+        counting: Counting<'_>,
     ) -> Result<(), Rejection> {
-        let now = now(clock);
-        let request = reserve(owners, ask, &self.subject(), now)
-            .map_err(|refused| rejection(&refused, metrics))?;
+        let now = now(counting.clock);
+        let sharing = sharing(counting.shared);
+        let asks_shared =
+            sharing == Sharing::Elsewhere && owners.clone().any(|limits| limits.is_shared);
+        let request = reserve(owners, &ask, &self.subject(), (sharing, now))
+            .map_err(|refused| rejection(&refused, counting.metrics))?;
         self.governed = Some(Box::new(Governed {
             standing: request.standing(now),
             request,
             attempt: Reservation::default(),
+            shared_request: None,
+            shared_attempt: None,
+            asks_shared,
+            ask,
             demand,
             family: None,
-            clock: clock.clone(),
+            clock: counting.clock.clone(),
+            shared: counting.shared.map(Arc::clone),
         }));
         Ok(())
     }
@@ -163,18 +193,24 @@ impl Recorder {
         let governed = self.governed.as_deref()?;
         target.limits().next()?;
         let ask = governed.demand.at(target);
-        would_refuse(target.limits(), &ask, &self.subject(), now(&governed.clock))
+        let sharing = sharing(governed.shared.as_ref());
+        would_refuse(target.limits(), &ask, &self.subject(), (sharing, now(&governed.clock)))
     }
 
     /// Sets aside what an attempt on `target` may use.
     pub fn begin_attempt(&mut self, target: &Target) -> Result<(), Box<Refused>> {
+        let shared = self.governed.as_ref().and_then(|governed| governed.shared.as_ref());
+        self.begin_attempt_as(target, sharing(shared))
+    }
+
+    fn begin_attempt_as(&mut self, target: &Target, sharing: Sharing) -> Result<(), Box<Refused>> {
         let Some(governed) = self.governed.as_deref() else { return Ok(()) };
         let mut standing = governed.standing;
         let mut attempt = Reservation::default();
         if target.limits().next().is_some() {
             let ask = governed.demand.at(target);
             let now = now(&governed.clock);
-            attempt = reserve(target.limits(), &ask, &self.subject(), now)?;
+            attempt = reserve(target.limits(), &ask, &self.subject(), (sharing, now))?;
             standing = standing.and(attempt.standing(now));
         }
         if let Some(governed) = self.governed.as_deref_mut() {
@@ -193,6 +229,9 @@ impl Recorder {
         let attempt = std::mem::take(&mut governed.attempt);
         let used = Amounts { requests: u64::from(is_sent), ..Amounts::default() };
         attempt.settle(&used, now(&governed.clock));
+        if let Some(hold) = governed.shared_attempt.take() {
+            hold.settle(&used);
+        }
     }
 
     /// For the headers of the answer.
@@ -213,6 +252,18 @@ impl Governed {
         let now = now(&self.clock);
         self.request.settle(&used, now);
         self.attempt.settle(&used, now);
+        for hold in [self.shared_request, self.shared_attempt].into_iter().flatten() {
+            hold.settle(&used);
+        }
+    }
+}
+
+/// How limits of all nodes are counted just now.
+fn sharing(shared: Option<&Arc<Shared>>) -> Sharing {
+    match shared {
+        None => Sharing::Alone,
+        Some(shared) if shared.is_up() => Sharing::Elsewhere,
+        Some(shared) => Sharing::OneOf { nodes: shared.nodes() },
     }
 }
 
