@@ -72,13 +72,15 @@ mod tests {
     fn faults_begin_and_end() {
         let fault = |at_s, text: &str| Fault { at_s, for_s: 2.0, behaviour: text.to_owned() };
         let steps = steps(&[fault(5.0, "status=503&error_rate=0.5"), fault(1.0, "headers_ms=9")]);
-        let told: Vec<_> =
-            steps.iter().map(|step| (step.at.as_secs(), step.body.as_str())).collect();
+        let told: Vec<_> = steps
+            .iter()
+            .map(|step| (step.at.as_secs(), serde_json::from_str(&step.body).unwrap()))
+            .collect();
         let wanted = [
-            (1, r#"{"headers_ms":9}"#),
-            (3, "null"),
-            (5, r#"{"error_rate":0.5,"status":503}"#),
-            (7, "null"),
+            (1, serde_json::json!({"headers_ms": 9})),
+            (3, serde_json::Value::Null),
+            (5, serde_json::json!({"error_rate": 0.5, "status": 503})),
+            (7, serde_json::Value::Null),
         ];
         assert_eq!(told, wanted);
     }
