@@ -74,7 +74,9 @@ mod tests {
         let steps = steps(&[fault(5.0, "status=503&error_rate=0.5"), fault(1.0, "headers_ms=9")]);
         let told: Vec<_> = steps
             .iter()
-            .map(|step| (step.at.as_secs(), serde_json::from_str(&step.body).unwrap()))
+            .map(|step| {
+                (step.at.as_secs(), serde_json::from_str::<serde_json::Value>(&step.body).unwrap())
+            })
             .collect();
         let wanted = [
             (1, serde_json::json!({"headers_ms": 9})),
