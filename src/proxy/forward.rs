@@ -254,6 +254,7 @@ impl Gateway {
         turn: Turn,
         recorder: &mut Recorder,
     ) -> Result<Box<Answer>, Box<Failed>> {
+        recorder.begin(&target.row);
         let began = Instant::now();
         let started_us = recorder.elapsed_us();
         let one = Try { gateway: self, request, target, conversion, began, started_us };

@@ -11,7 +11,9 @@ use crate::dialect::Endpoint;
 use crate::price;
 use crate::proxy::limits::Governed;
 use crate::telemetry::metrics::Metrics;
-use crate::usage::record::{AttemptRow, Outcome, Timings, Tokens, UsageRow, UsageSource};
+use crate::usage::record::{
+    AttemptRow, Outcome, RowTarget, Timings, Tokens, UsageRow, UsageSource,
+};
 use crate::usage::store::UsageSink;
 
 /// Writes one row when it is finished, or when it is dropped: a panic unwinds through here.
@@ -25,6 +27,7 @@ pub struct Recorder {
     target: Option<Arc<Target>>,
     /// What it holds of its limits; `None` when it has none.
     pub(super) governed: Option<Box<Governed>>,
+    is_begun: bool,
     sink: UsageSink,
     metrics: Arc<Metrics>,
 }
@@ -70,9 +73,11 @@ impl Recorder {
             outcome: Outcome::GatewayError,
             error_class: Some("internal_error"),
             is_degraded: false,
+            cache: None,
             usage_source: UsageSource::None,
             tokens: Tokens::default(),
             cost_nanousd: None,
+            saved_nanousd: 0,
             price_version: None,
             timings: Timings::default(),
             request_bytes: 0,
@@ -88,6 +93,7 @@ impl Recorder {
             waited: Duration::ZERO,
             target: None,
             governed: None,
+            is_begun: false,
             sink,
             metrics,
         }
@@ -137,6 +143,31 @@ impl Recorder {
         });
     }
 
+    /// The request goes upstream: from here on it leaves a row even if the process ends first.
+    pub fn begin(&mut self, target: &Arc<RowTarget>) {
+        let started_us = self.elapsed_us();
+        if std::mem::replace(&mut self.is_begun, true) {
+            return;
+        }
+        let Some(row) = &mut self.row else { return };
+        let ending = (row.outcome, row.error_class, row.target.take());
+        (row.outcome, row.error_class) = (Outcome::GatewayCrashed, Some("gateway_crashed"));
+        row.target = Some(Arc::clone(target));
+        row.attempts.push(AttemptRow {
+            target: Arc::clone(target),
+            status: None,
+            error_class: Some("gateway_crashed"),
+            is_maybe_billed: true,
+            started_us,
+            headers_us: None,
+            first_token_us: None,
+            total_us: 0,
+        });
+        self.sink.begin(row);
+        row.attempts.pop();
+        (row.outcome, row.error_class, row.target) = ending;
+    }
+
     /// Writes the row.
     pub fn finish(mut self, ending: Ending) {
         self.note(|row| {
@@ -160,7 +191,7 @@ impl Recorder {
             governed.settle(&row);
         }
         self.metrics.count_row(&row);
-        self.sink.record(row);
+        self.sink.record(&row);
     }
 }
 

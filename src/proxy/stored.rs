@@ -93,6 +93,9 @@ fn lost() -> BError {
 impl Gateway {
     pub(super) async fn stored_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>, BError> {
         let stored = ctx.stored.as_ref().ok_or_else(lost)?;
+        if let Some(recorder) = &mut ctx.recorder {
+            recorder.begin(&stored.target.row);
+        }
         let connection = &*stored.target.connection;
         let name = &connection.upstream_name;
         let found = name.addresses(Millis::now());

@@ -2,5 +2,7 @@
 
 pub mod inflate;
 pub mod record;
+pub mod row;
+pub mod spool;
 pub mod store;
 pub mod tap;

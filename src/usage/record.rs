@@ -27,10 +27,12 @@ pub enum Outcome {
     CacheHit,
     /// The gateway itself failed: a panic on the path.
     GatewayError,
+    /// The process ended while the request was in flight.
+    GatewayCrashed,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::ClientError,
         Self::UpstreamError,
@@ -43,6 +45,7 @@ impl Outcome {
         Self::Unauthorized,
         Self::CacheHit,
         Self::GatewayError,
+        Self::GatewayCrashed,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -59,6 +62,26 @@ impl Outcome {
             Self::Unauthorized => "unauthorized",
             Self::CacheHit => "cache_hit",
             Self::GatewayError => "gateway_error",
+            Self::GatewayCrashed => "gateway_crashed",
+        }
+    }
+}
+
+/// What the response cache did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheUse {
+    Hit,
+    Miss,
+    /// The caller did not want it.
+    Bypass,
+}
+
+impl CacheUse {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
         }
     }
 }
@@ -157,10 +180,14 @@ pub struct UsageRow {
     pub error_class: Option<&'static str>,
     /// Something was wrong with the provider's answer that did not stop it.
     pub is_degraded: bool,
+    /// `None` where no cache is configured.
+    pub cache: Option<CacheUse>,
     pub usage_source: UsageSource,
     pub tokens: Tokens,
     /// Nano-dollars; `None` when the model has no price.
     pub cost_nanousd: Option<u64>,
+    /// What a hit of the response cache has saved.
+    pub saved_nanousd: u64,
     pub price_version: Option<Arc<str>>,
     pub timings: Timings,
     pub request_bytes: u64,
@@ -170,16 +197,6 @@ pub struct UsageRow {
     /// Sorted by key.
     pub metadata: Vec<(Box<str>, Box<str>)>,
     pub attempts: Vec<AttemptRow>,
-}
-
-impl UsageRow {
-    /// Output tokens per second between the first token and the end.
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
-    pub fn tokens_per_second(&self) -> Option<f64> {
-        let output = self.tokens.output.unwrap_or(0) + self.tokens.reasoning.unwrap_or(0);
-        let spent_us = self.timings.total_us.checked_sub(self.timings.first_token_us?)?;
-        (output > 0 && spent_us > 0).then(|| output as f64 * 1e6 / spent_us as f64)
-    }
 }
 
 /// Requests with keys that nobody knows, counted instead of kept: a flood of bad keys must not

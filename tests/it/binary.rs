@@ -42,6 +42,7 @@ pub(crate) fn configure(dir: &Path, resources: &str, more: &str) {
     let text = format!(
         "resources = \"resources.toml\"\ndata.listen = [\"127.0.0.1:0\"]\ndata.threads = 2\n\
          admin.listen = \"127.0.0.1:0\"\nusage.url = \"sqlite://usage.db\"\n\
+         usage.spool_dir = \"spool\"\nusage.spool_segment_bytes = 1048576\n\
          upstream.allow_networks = [\"127.0.0.0/8\"]\n{more}\n"
     );
     std::fs::write(dir.join("sluice.toml"), text).unwrap();

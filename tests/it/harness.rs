@@ -115,6 +115,8 @@ impl Builder {
         config.admin.listen = any;
         config.usage.url = UsageUrl::Sqlite(dir.path().join("usage.db"));
         config.limits.file = dir.path().join("limits");
+        config.usage.spool_dir = dir.path().join("spool");
+        config.usage.segment_bytes = 1 << 20;
         config.usage.batch_age_max = Duration::from_millis(100);
         config.upstream.allow_networks =
             vec![IpNetwork { address: "127.0.0.0".parse().unwrap(), prefix_len: 8 }];

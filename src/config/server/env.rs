@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 /// Every field there is.
-pub(super) const FIELDS: [(&str, Shape); 42] = [
+pub(super) const FIELDS: [(&str, Shape); 45] = [
     ("resources", Shape::Text),
     ("data.listen", Shape::List),
     ("data.threads", Shape::Literal),
@@ -38,10 +38,13 @@ pub(super) const FIELDS: [(&str, Shape); 42] = [
     ("usage.cluster", Shape::Text),
     ("usage.spool_dir", Shape::Text),
     ("usage.spool_max_bytes", Shape::Literal),
+    ("usage.spool_segment_bytes", Shape::Literal),
+    ("usage.fsync", Shape::Text),
+    ("usage.on_full", Shape::Text),
+    ("usage.node", Shape::Text),
     ("usage.batch_rows", Shape::Literal),
     ("usage.batch_bytes", Shape::Literal),
     ("usage.batch_interval_ms", Shape::Literal),
-    ("usage.queue_rows", Shape::Literal),
     ("usage.retention_days", Shape::Literal),
     ("limits.file", Shape::Text),
     ("limits.interval_ms", Shape::Literal),

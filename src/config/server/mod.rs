@@ -91,12 +91,33 @@ pub struct UsageConfig {
     pub cluster: Option<String>,
     pub spool_dir: PathBuf,
     pub spool_bytes_max: u64,
+    pub segment_bytes: u64,
+    pub sync: SyncPolicy,
+    pub on_full: OnFull,
+    /// What rows say of the process that wrote them.
+    pub node: Option<String>,
     pub batch_rows_max: usize,
     pub batch_bytes_max: usize,
     pub batch_age_max: Duration,
-    /// Rows waiting for the writer; what comes on top is dropped and counted.
-    pub queue_rows_max: usize,
     pub retention_days: u32,
+}
+
+/// When a row has to be on the disk itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Soon after.
+    Interval,
+    /// Before its client has the end of the answer.
+    Always,
+}
+
+/// What happens when there is no room for more rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFull {
+    /// Requests are refused.
+    Shed,
+    /// Requests are served, and counted.
+    ContinueUnmetered,
 }
 
 #[derive(Debug, Clone)]

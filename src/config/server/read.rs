@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AdminConfig, DataConfig, DrainConfig, IpNetwork, LimitsConfig, SecretsConfig, ServerConfig,
-    SharedConfig, StateConfig, StateUrl, TelemetryConfig, TlsConfig, UpstreamConfig, UsageConfig,
-    UsageUrl,
+    AdminConfig, DataConfig, DrainConfig, IpNetwork, LimitsConfig, OnFull, SecretsConfig,
+    ServerConfig, SharedConfig, StateConfig, StateUrl, SyncPolicy, TelemetryConfig, TlsConfig,
+    UpstreamConfig, UsageConfig, UsageUrl,
 };
 use crate::config::document::Table;
 use crate::config::fields::{Fields, Item};
@@ -148,6 +148,12 @@ fn state(fields: Fields<'_>) -> StateConfig {
     StateConfig { url: written.unwrap_or_else(|| StateUrl::Sqlite("data/state.db".into())) }
 }
 
+const SYNC_POLICIES: [(&str, SyncPolicy); 2] =
+    [("interval", SyncPolicy::Interval), ("always", SyncPolicy::Always)];
+
+const ON_FULL: [(&str, OnFull); 2] =
+    [("shed", OnFull::Shed), ("continue_unmetered", OnFull::ContinueUnmetered)];
+
 fn usage(fields: Fields<'_>) -> UsageConfig {
     let url = fields.get("url").and_then(|item| {
         let text = item.text()?;
@@ -163,14 +169,25 @@ fn usage(fields: Fields<'_>) -> UsageConfig {
         url,
         spool_dir: path_or(&fields, "spool_dir", "data/spool"),
         spool_bytes_max: fields.number("spool_max_bytes", MIB..=16 * 1024 * GIB, 10 * GIB),
+        segment_bytes: fields.number("spool_segment_bytes", MIB..=256 * MIB, 64 * MIB),
+        sync: fields.choice("fsync", &SYNC_POLICIES, SyncPolicy::Interval),
+        on_full: fields.choice("on_full", &ON_FULL, OnFull::Shed),
+        node: fields.get("node").and_then(|item| node(&item)),
         batch_rows_max: fields.number("batch_rows", 1..=1_000_000, 10_000),
         batch_bytes_max: fields.number("batch_bytes", 1024..=1 << 30, 8 << 20),
         batch_age_max: fields.millis("batch_interval_ms", 10..=60_000, 1_000),
-        queue_rows_max: fields.number("queue_rows", 1..=16_777_216, 65_536),
         retention_days: fields.number("retention_days", 1..=3_650, 90),
     };
     fields.finish();
     config
+}
+
+fn node(item: &Item<'_>) -> Option<String> {
+    let name = item.text()?;
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        item.problem("must be 1 to 64 letters, digits or signs, without spaces");
+    }
+    Some(name.to_owned())
 }
 
 fn cluster(item: &Item<'_>, url: &UsageUrl) -> Option<String> {

@@ -6,7 +6,7 @@ use rusqlite::{Statement, ToSql};
 use uuid::Uuid;
 
 use super::shared::Numbers;
-use crate::usage::record::UsageRow;
+use crate::usage::row::RowView;
 
 /// Binds one value after the other.
 struct Binder<'a, 'b> {
@@ -22,6 +22,11 @@ impl Binder<'_, '_> {
 
     fn put_all<const N: usize>(&mut self, values: [impl ToSql; N]) -> rusqlite::Result<()> {
         values.into_iter().try_for_each(|value| self.put(value))
+    }
+
+    /// A text that does not apply is empty in a row, and NULL here.
+    fn put_text(&mut self, text: &str) -> rusqlite::Result<()> {
+        self.put(Some(text).filter(|text| !text.is_empty()))
     }
 
     fn put_int(&mut self, number: u64) -> rusqlite::Result<()> {
@@ -43,7 +48,7 @@ pub(super) fn key(request_id: Uuid) -> [u8; 16] {
 /// `scratch` is a text to write in.
 pub(super) fn bind(
     statement: &mut Statement<'_>,
-    row: &UsageRow,
+    row: &RowView<'_>,
     numbers: &Numbers,
     scratch: &mut String,
 ) -> rusqlite::Result<()> {
@@ -54,32 +59,32 @@ pub(super) fn bind(
     to.put(numbers.caller)?;
     to.put(numbers.deployment)?;
     to.put(numbers.target)?;
-    to.put(&*row.requested_model)?;
+    to.put(row.requested_model)?;
     bind_outcome(to, row)?;
     bind_usage(to, row)?;
     bind_measures(to, row)?;
     to.put(row.source_ip.map(|ip| ip.to_string()))?;
-    to.put(row.end_user.as_deref())?;
+    to.put_text(row.end_user)?;
     to.put(metadata_json(row))?;
-    to.put(row.correlation_id.as_deref())?;
-    to.put(row.client_request_id.as_deref())?;
-    to.put(row.upstream_request_id.as_deref())?;
+    to.put_text(row.correlation_id)?;
+    to.put_text(row.client_request_id)?;
+    to.put_text(row.upstream_request_id)?;
     to.put(attempts_json(row, numbers, scratch))
 }
 
-fn bind_outcome(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()> {
-    to.put(row.dialect.name())?;
-    to.put(row.endpoint.name())?;
+fn bind_outcome(to: &mut Binder<'_, '_>, row: &RowView<'_>) -> rusqlite::Result<()> {
+    to.put(row.dialect)?;
+    to.put(row.endpoint)?;
     to.put(row.is_stream)?;
     to.put(row.status)?;
-    to.put(row.outcome.name())?;
-    to.put(row.error_class)?;
+    to.put(row.outcome)?;
+    to.put_text(row.error_class)?;
     to.put(row.is_degraded)
 }
 
-fn bind_usage(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()> {
+fn bind_usage(to: &mut Binder<'_, '_>, row: &RowView<'_>) -> rusqlite::Result<()> {
     let tokens = &row.tokens;
-    to.put(row.usage_source.name())?;
+    to.put(row.usage_source)?;
     let counts = [
         tokens.input_uncached,
         tokens.input_cache_read,
@@ -92,10 +97,10 @@ fn bind_usage(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()> {
         row.cost_nanousd,
     ];
     to.put_all(counts.map(|count| count.map(int)))?;
-    to.put(row.price_version.as_deref())
+    to.put_text(row.price_version)
 }
 
-fn bind_measures(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()> {
+fn bind_measures(to: &mut Binder<'_, '_>, row: &RowView<'_>) -> rusqlite::Result<()> {
     let timings = &row.timings;
     to.put_int(timings.total_us)?;
     to.put_int(timings.overhead_us)?;
@@ -107,18 +112,17 @@ fn bind_measures(to: &mut Binder<'_, '_>, row: &UsageRow) -> rusqlite::Result<()
     to.put_int(row.response_bytes)
 }
 
-fn metadata_json(row: &UsageRow) -> Option<String> {
+fn metadata_json(row: &RowView<'_>) -> Option<String> {
     if row.metadata.is_empty() {
         return None;
     }
     let object: serde_json::Map<String, serde_json::Value> =
-        row.metadata.iter().map(|(key, value)| (key.to_string(), (**value).into())).collect();
+        row.metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
     Some(serde_json::Value::Object(object).to_string())
 }
 
-/// Numbers and our own words: nothing in it needs an escape.
 fn attempts_json<'a>(
-    row: &UsageRow,
+    row: &RowView<'_>,
     numbers: &Numbers,
     scratch: &'a mut String,
 ) -> Option<&'a str> {
@@ -129,11 +133,14 @@ fn attempts_json<'a>(
     for (attempt, target) in row.attempts.iter().zip(&numbers.attempts) {
         scratch.push(if scratch.is_empty() { '[' } else { ',' });
         let billed = u8::from(attempt.is_maybe_billed);
-        let class = attempt.error_class.map_or("null".into(), |class| format!("\"{class}\""));
+        let class = match attempt.error_class {
+            "" => "null".to_owned(),
+            class => serde_json::Value::from(class).to_string(),
+        };
         let optional = |number: Option<u64>| {
             number.map_or_else(|| "null".to_owned(), |number| number.to_string())
         };
-        let status = optional(attempt.status.map(u64::from));
+        let status = optional(Some(u64::from(attempt.status)).filter(|status| *status != 0));
         let headers_us = optional(attempt.headers_us);
         let first_token_us = optional(attempt.first_token_us);
         let (started_us, total_us) = (attempt.started_us, attempt.total_us);

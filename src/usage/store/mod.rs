@@ -1,18 +1,22 @@
-//! Rows on their way to the store.
+//! Rows on their way from the spool to the store.
 //!
-//! A request never waits here: [`UsageSink::record`] either queues a row or counts it as dropped. A
-//! thread of its own gathers rows into batches and inserts them. Every accepted row ends in exactly
-//! one of two counters:
+//! A request never waits here: [`UsageSink::record`] hands its row to the operating system. A thread
+//! of its own reads the spool slice by slice, oldest first, and has a store insert it. Every row ends
+//! in exactly one of these:
 //!
 //! ```text
-//! accepted = inserted + lost        (once the sink is closed)
+//! accepted + recovered = inserted + lost + what is still in the spool
 //! ```
 //!
-//! What stands behind the thread is an [`Insert`]; the request path does not know which.
+//! What stands behind the thread is an [`Insert`]; nothing before it knows which.
 
+mod backlog;
+mod batch;
 mod columns;
+mod dead;
 mod reader;
 mod refused;
+mod send;
 mod shared;
 mod sink;
 mod sqlite;
@@ -21,41 +25,29 @@ mod writer;
 use std::path::Path;
 use std::time::Duration;
 
+pub use self::batch::{Batch, Table};
 pub use self::reader::Reader;
 pub use self::sink::{UsageSink, UsageTotals};
 pub use self::sqlite::Sqlite;
-use super::record::{RefusedRow, UsageRow};
 use crate::clock::Clock;
 use crate::config::server::{UsageConfig, UsageUrl};
+use crate::usage::row::Stamp;
+use crate::usage::spool::{Settings, SliceLimits};
 
-/// The waits before the second, third, … try of a batch; after the last it is lost.
-const RETRY_DELAYS: [Duration; 6] = [
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(10),
-];
+/// While the store does not answer, slices are larger: what comes after is fewer inserts.
+const OUTAGE: SliceLimits =
+    SliceLimits { rows_max: 100_000, bytes_max: 32 << 20, age_max: Duration::from_secs(30) };
 
 /// A store of usage rows.
 pub trait Insert: Send + 'static {
-    /// Keeps the whole batch or nothing of it. A row that is kept already does no harm, so that a
-    /// batch can be tried again when nobody knows what became of it.
-    fn insert(&mut self, batch: &[Entry]) -> Result<(), InsertError>;
+    /// Keeps the whole batch or nothing of it, and each token once: a batch may come again when
+    /// nobody knows what became of it.
+    fn insert(&mut self, batch: &Batch<'_>) -> Result<(), InsertError>;
 
     /// Deletes some of what began before `before_us` (microseconds since 1970 UTC), few enough not
     /// to hold up the next batch; says whether there may be more. A store that lets rows expire by
     /// itself answers `Ok(false)`.
     fn prune(&mut self, before_us: i64) -> Result<bool, InsertError>;
-}
-
-/// What a store is given.
-#[derive(Debug, Clone)]
-pub enum Entry {
-    Request(Box<UsageRow>),
-    /// To be added to what is there of the same minute and address.
-    Refused(RefusedRow),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -83,19 +75,28 @@ pub enum StoreError {
     Read(#[from] rusqlite::Error),
     #[error("cannot start the thread that writes usage rows")]
     Thread(#[source] std::io::Error),
+    #[error("cannot use the spool {}: {source}", path.display())]
+    Spool { path: Box<Path>, source: std::io::Error },
     #[error("this build keeps usage rows in SQLite only")]
     Unsupported,
 }
 
-/// The bounds of the queue and its writer.
+/// The bounds of the spool and its writer.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    pub queue_rows_max: usize,
-    pub batch_rows_max: usize,
-    pub batch_age_max: Duration,
-    pub retry_delays: Vec<Duration>,
+    pub spool: Settings,
+    pub spool_bytes_max: u64,
+    pub stamp: Stamp,
+    pub backoff: Backoff,
     /// Rows older than this are deleted; `None` keeps them.
     pub retention: Option<Duration>,
+}
+
+/// The waits between tries: doubled each time, and each shortened by chance.
+#[derive(Debug, Clone, Copy)]
+pub struct Backoff {
+    pub first: Duration,
+    pub max: Duration,
 }
 
 /// Opens the store that `config` names and starts its writer.
@@ -112,7 +113,7 @@ pub fn start_with(
     limits: Limits,
     clock: Clock,
 ) -> Result<UsageSink, StoreError> {
-    sink::start(insert, limits, clock).map_err(StoreError::Thread)
+    sink::start(insert, limits, clock)
 }
 
 /// Opens or makes the `SQLite` file, its folder included.
@@ -129,14 +130,43 @@ fn open(path: &Path) -> Result<Sqlite, StoreError> {
 impl Limits {
     pub fn of(config: &UsageConfig) -> Self {
         const DAY: u64 = 24 * 60 * 60;
+        let node = config.node.clone().unwrap_or_else(host_name);
+        let retention_days = u16::try_from(config.retention_days).unwrap_or(u16::MAX);
+        let usual = SliceLimits {
+            rows_max: config.batch_rows_max,
+            bytes_max: config.batch_bytes_max,
+            age_max: config.batch_age_max,
+        };
         Self {
-            queue_rows_max: config.queue_rows_max,
-            batch_rows_max: config.batch_rows_max,
-            batch_age_max: config.batch_age_max,
-            retry_delays: RETRY_DELAYS.to_vec(),
+            spool: Settings {
+                folder: config.spool_dir.clone(),
+                // Dropping the oldest of a few drops a part only.
+                segment_bytes: config.segment_bytes.min(config.spool_bytes_max / 4),
+                sync: config.sync,
+                usual,
+                outage: OUTAGE.at_least(usual),
+            },
+            spool_bytes_max: config.spool_bytes_max,
+            stamp: Stamp::new(&node, retention_days),
+            backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(30) },
             retention: (config.retention_days > 0)
                 .then(|| Duration::from_secs(u64::from(config.retention_days) * DAY)),
         }
+    }
+}
+
+/// What the machine calls itself.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+// === impl Backoff ===
+
+impl Backoff {
+    /// The wait after `n_failed` tries, of which `chance` (0 to 1) is taken.
+    fn wait(self, n_failed: u32, chance: f64) -> Duration {
+        let doubled = self.first.saturating_mul(2_u32.saturating_pow(n_failed.saturating_sub(1)));
+        doubled.min(self.max).mul_f64(chance)
     }
 }
 

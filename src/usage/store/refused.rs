@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::usage::record::RefusedRow;
+pub(super) use crate::usage::record::RefusedRow;
 
 /// Addresses beyond this many are counted together, without an address.
 pub(super) const SOURCES_MAX: usize = 10_000;

@@ -1,17 +1,13 @@
 //! What many rows share, kept once in the store and named by number.
-//!
-//! A row points to its caller and its targets with `Arc`s that come from one snapshot, so that the
-//! number is mostly found by the pointer alone.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use rusqlite::{Transaction, params};
+use uuid::Uuid;
 
-use crate::id::DeploymentId;
-use crate::usage::record::{RowCaller, RowTarget, UsageRow};
+use crate::usage::row::{AttemptView, RowView};
 
-/// Pointers that are remembered; after a great many the memory begins anew.
+/// Numbers that are remembered; after a great many the memory begins anew.
 const REMEMBERED_MAX: usize = 20_000;
 
 const CALLER: &str = "INSERT INTO callers
@@ -38,13 +34,26 @@ pub(super) struct Numbers {
     pub(super) attempts: Vec<i64>,
 }
 
-/// Numbers that have been looked up. What is remembered is held, so that no pointer comes to mean
-/// something else.
+/// Numbers that have been looked up, by the bytes that are the same for the same thing.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    callers: HashMap<usize, (Arc<RowCaller>, i64)>,
-    deployments: HashMap<DeploymentId, (Arc<str>, i64)>,
-    targets: HashMap<usize, (Arc<RowTarget>, i64)>,
+    callers: HashMap<Box<[u8]>, i64>,
+    deployments: HashMap<Box<[u8]>, i64>,
+    targets: HashMap<Box<[u8]>, i64>,
+    scratch: Vec<u8>,
+}
+
+/// What the table `targets` holds. Of an attempt before the last, its model's id and its provider's
+/// name for it are not in the row; both are empty then.
+#[derive(Debug, Clone, Copy, Default)]
+struct Target<'a> {
+    id: Uuid,
+    model_id: Option<Uuid>,
+    model: &'a str,
+    upstream_model: &'a str,
+    provider: &'a str,
+    connection_id: Uuid,
+    connection: &'a str,
 }
 
 impl Shared {
@@ -57,106 +66,142 @@ impl Shared {
     pub(super) fn numbers(
         &mut self,
         transaction: &Transaction<'_>,
-        row: &UsageRow,
+        row: &RowView<'_>,
         numbers: &mut Numbers,
     ) -> rusqlite::Result<()> {
         if REMEMBERED_MAX < self.callers.len() + self.targets.len() + self.deployments.len() {
             self.forget();
         }
-        numbers.caller = self.caller(transaction, &row.caller)?;
-        numbers.deployment = match &row.deployment {
-            Some((id, name)) => Some(self.deployment(transaction, *id, name)?),
+        numbers.caller = self.caller(transaction, row)?;
+        numbers.deployment = match row.deployment_id {
+            Some(id) => Some(self.deployment(transaction, id, row.deployment)?),
             None => None,
         };
-        numbers.target = match &row.target {
+        let last = Target::of(row);
+        numbers.target = match &last {
             Some(target) => Some(self.target(transaction, target)?),
             None => None,
         };
         numbers.attempts.clear();
         for attempt in &row.attempts {
-            numbers.attempts.push(self.target(transaction, &attempt.target)?);
+            let target = match (&last, numbers.target) {
+                (Some(last), Some(number)) if last.id == attempt.target_id => number,
+                _ => self.target(transaction, &Target::of_attempt(attempt))?,
+            };
+            numbers.attempts.push(target);
         }
         Ok(())
     }
 
-    fn caller(&mut self, to: &Transaction<'_>, caller: &Arc<RowCaller>) -> rusqlite::Result<i64> {
-        let address = Arc::as_ptr(caller).addr();
-        if let Some((_, number)) = self.callers.get(&address) {
+    fn caller(&mut self, to: &Transaction<'_>, row: &RowView<'_>) -> rusqlite::Result<i64> {
+        if let Some(number) = self.callers.get(row.caller_bytes) {
             return Ok(*number);
         }
-        let workspace_id = caller.workspace.to_string();
-        let environment_id = caller.environment.to_string();
-        let key_id = caller.key.map(|key| key.to_string());
-        let key = caller.key_name.as_deref();
+        let workspace_id = row.workspace_id.to_string();
+        let environment_id = row.environment_id.to_string();
+        let key_id = row.key_id.map(|key| key.to_string());
+        let key = row.key_id.map(|_| row.key);
         let identity = serde_json::json!([
             workspace_id,
-            &*caller.workspace_slug,
+            row.workspace,
             environment_id,
-            &*caller.environment_slug,
+            row.environment,
             key_id,
             key,
         ]);
         let columns = params![
             identity.to_string(),
             workspace_id,
-            &*caller.workspace_slug,
+            row.workspace,
             environment_id,
-            &*caller.environment_slug,
+            row.environment,
             key_id,
             key,
         ];
         let number = to.prepare_cached(CALLER)?.query_row(columns, |row| row.get(0))?;
-        self.callers.insert(address, (Arc::clone(caller), number));
+        self.callers.insert(row.caller_bytes.into(), number);
         Ok(number)
     }
 
-    fn deployment(
-        &mut self,
-        to: &Transaction<'_>,
-        id: DeploymentId,
-        name: &Arc<str>,
-    ) -> rusqlite::Result<i64> {
-        if let Some((known, number)) = self.deployments.get(&id)
-            && **known == **name
-        {
+    fn deployment(&mut self, to: &Transaction<'_>, id: Uuid, name: &str) -> rusqlite::Result<i64> {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(id.as_bytes());
+        self.scratch.extend_from_slice(name.as_bytes());
+        if let Some(number) = self.deployments.get(&*self.scratch) {
             return Ok(*number);
         }
-        let identity = serde_json::json!([id.to_string(), &**name]).to_string();
-        let columns = params![identity, id.to_string(), &**name];
+        let identity = serde_json::json!([id.to_string(), name]).to_string();
+        let columns = params![identity, id.to_string(), name];
         let number = to.prepare_cached(DEPLOYMENT)?.query_row(columns, |row| row.get(0))?;
-        self.deployments.insert(id, (Arc::clone(name), number));
+        self.deployments.insert(self.scratch.as_slice().into(), number);
         Ok(number)
     }
 
-    fn target(&mut self, to: &Transaction<'_>, target: &Arc<RowTarget>) -> rusqlite::Result<i64> {
-        let address = Arc::as_ptr(target).addr();
-        if let Some((_, number)) = self.targets.get(&address) {
+    fn target(&mut self, to: &Transaction<'_>, target: &Target<'_>) -> rusqlite::Result<i64> {
+        target.write_key(&mut self.scratch);
+        if let Some(number) = self.targets.get(&*self.scratch) {
             return Ok(*number);
         }
-        let target_id = target.target.to_string();
-        let model_id = target.model.to_string();
-        let connection_id = target.connection.to_string();
+        let target_id = target.id.to_string();
+        let model_id = target.model_id.map(|id| id.to_string()).unwrap_or_default();
+        let connection_id = target.connection_id.to_string();
         let identity = serde_json::json!([
             target_id,
             model_id,
-            &*target.model_alias,
-            &*target.upstream_model,
+            target.model,
+            target.upstream_model,
             target.provider,
             connection_id,
-            &*target.connection_name,
+            target.connection,
         ]);
         let columns = params![
             identity.to_string(),
             target_id,
             model_id,
-            &*target.model_alias,
-            &*target.upstream_model,
+            target.model,
+            target.upstream_model,
             target.provider,
             connection_id,
-            &*target.connection_name,
+            target.connection,
         ];
         let number = to.prepare_cached(TARGET)?.query_row(columns, |row| row.get(0))?;
-        self.targets.insert(address, (Arc::clone(target), number));
+        self.targets.insert(self.scratch.as_slice().into(), number);
         Ok(number)
+    }
+}
+
+impl<'a> Target<'a> {
+    fn of(row: &RowView<'a>) -> Option<Self> {
+        Some(Self {
+            id: row.target_id?,
+            model_id: row.model_id,
+            model: row.model,
+            upstream_model: row.upstream_model,
+            provider: row.provider,
+            connection_id: row.connection_id.unwrap_or_default(),
+            connection: row.connection,
+        })
+    }
+
+    fn of_attempt(attempt: &AttemptView<'a>) -> Self {
+        Self {
+            id: attempt.target_id,
+            model: attempt.model,
+            provider: attempt.provider,
+            connection_id: attempt.connection_id,
+            connection: attempt.connection,
+            ..Self::default()
+        }
+    }
+
+    fn write_key(&self, to: &mut Vec<u8>) {
+        to.clear();
+        to.extend_from_slice(self.id.as_bytes());
+        to.extend_from_slice(self.connection_id.as_bytes());
+        to.extend_from_slice(self.model_id.unwrap_or_default().as_bytes());
+        for text in [self.model, self.upstream_model, self.provider, self.connection] {
+            to.extend_from_slice(text.as_bytes());
+            to.push(0xff); // No text holds it, so no two keys run together.
+        }
     }
 }

@@ -1,23 +1,22 @@
-//! The request path's end of the queue.
+//! The request path's end of the spool.
 
-use std::io;
+use std::cell::RefCell;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::backlog::Backlog;
 use super::refused::{Counted, Refused};
 use super::writer::Writer;
-use super::{Insert, Limits};
+use super::{Insert, Limits, StoreError};
 use crate::clock::Clock;
 use crate::usage::record::UsageRow;
-
-/// Set in [`Shared::queue`] when no more rows are taken.
-const CLOSED: usize = 1 << (usize::BITS - 1);
+use crate::usage::row::{Stamp, encode};
+use crate::usage::spool::{Draft, Kind, NotAppended, Spool};
 
 /// How long rows are still tried to be inserted when the last sink goes without a close.
 const ABANDONED_MAX: Duration = Duration::from_secs(5);
@@ -25,29 +24,50 @@ const ABANDONED_MAX: Duration = Duration::from_secs(5);
 /// How much longer than the deadline a close waits for an insert that is under way.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
-/// A handle on the queue. Cheap to clone.
+thread_local! {
+    /// Rows are encoded here, so that none takes memory of its own.
+    static DRAFT: RefCell<Draft> = RefCell::default();
+}
+
+/// A handle on the spool. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UsageSink(Arc<Sender>);
 
 #[derive(Debug)]
 struct Sender {
-    rows: SyncSender<Box<UsageRow>>,
-    queue_rows_max: usize,
-    batch_rows_max: usize,
     shared: Arc<Shared>,
+    stamp: Stamp,
     writer: Thread,
     progress: watch::Receiver<Progress>,
 }
 
-/// What becomes of rows. `accepted = inserted + lost` once the sink is closed.
+/// What becomes of rows: `accepted + recovered = inserted + lost + what is still in the spool`.
 #[derive(Debug, Default)]
 pub struct UsageTotals {
+    /// Handed to the operating system.
     pub accepted: AtomicU64,
+    /// Left in the spool by processes that have ended, the rows of their requests in flight among
+    /// them.
+    pub recovered: AtomicU64,
+    pub crashed: AtomicU64,
     pub inserted: AtomicU64,
-    /// Rows that came when the queue was full or closed.
-    pub dropped: AtomicU64,
-    /// Accepted, but the store would not have them.
-    pub lost: AtomicU64,
+    /// Could not be spooled: there was no room, or the spool is closed.
+    pub unmetered: AtomicU64,
+    /// Refused by the store, and set aside.
+    pub dead: AtomicU64,
+    /// Gone with the oldest segments of a spool that was too large.
+    pub dropped_oldest: AtomicU64,
+    /// Stretches of the spool that are no records.
+    pub damaged: AtomicU64,
+    /// Rows in them, as far as that is known.
+    pub damaged_rows: AtomicU64,
+    /// Segments that are not there, or that cannot be read.
+    pub segments_missing: AtomicU64,
+    /// Batches, by what the store said.
+    pub inserts: AtomicU64,
+    pub inserts_failed: AtomicU64,
+    pub inserts_refused: AtomicU64,
+    pub retries: AtomicU64,
     /// Requests with unknown keys.
     pub refused: AtomicU64,
     /// Those of them that no row of the store counts.
@@ -55,15 +75,18 @@ pub struct UsageTotals {
 }
 
 /// What both ends see.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) spool: Arc<Spool>,
+    pub(super) backlog: Backlog,
     pub(super) totals: UsageTotals,
     pub(super) refused: Refused,
-    /// Rows in the queue and those about to enter it, and [`CLOSED`].
-    queue: AtomicUsize,
+    is_closed: AtomicBool,
     /// How often a flush was asked for.
     flushes_asked: AtomicU64,
     give_up_at: OnceLock<Instant>,
+    /// When the oldest request began whose row is being sent; 0 when none is.
+    oldest_us: AtomicI64,
 }
 
 /// How far the writer is.
@@ -74,60 +97,87 @@ pub(super) struct Progress {
     pub(super) is_finished: bool,
 }
 
-/// Makes the queue and starts the thread behind it.
+/// Opens the spool and starts the threads behind it.
 pub(super) fn start(
     insert: impl Insert,
-    mut limits: Limits,
+    limits: Limits,
     clock: Clock,
-) -> Result<UsageSink, io::Error> {
-    // A batch that the queue cannot hold would never be full.
-    limits.batch_rows_max = limits.batch_rows_max.min(limits.queue_rows_max).max(1);
-    let (queue_rows_max, batch_rows_max) = (limits.queue_rows_max, limits.batch_rows_max);
-    let (rows, received) = sync_channel(queue_rows_max);
+) -> Result<UsageSink, StoreError> {
+    let folder = limits.spool.folder.clone();
+    let fail = |source| StoreError::Spool { path: folder.as_path().into(), source };
+    let stamp = limits.stamp.clone();
+    let spool = Arc::new(Spool::open(limits.spool.clone()).map_err(fail)?);
+    let syncing = spool.start_syncing().map_err(StoreError::Thread)?;
     let (report, progress) = watch::channel(Progress::default());
-    let shared = Arc::new(Shared::default());
-    let writer = Writer::new(insert, limits, clock, received, Arc::clone(&shared));
+    let shared = Arc::new(Shared {
+        backlog: Backlog::new(Arc::clone(&spool)),
+        spool,
+        totals: UsageTotals::default(),
+        refused: Refused::default(),
+        is_closed: AtomicBool::new(false),
+        flushes_asked: AtomicU64::new(0),
+        give_up_at: OnceLock::new(),
+        oldest_us: AtomicI64::new(0),
+    });
+    let writer = Writer::new(insert, limits, clock, (Arc::clone(&shared), syncing));
     let thread = std::thread::Builder::new()
         .name("usage-writer".to_owned())
-        .spawn(move || writer.run(&report))?;
+        .spawn(move || writer.run(&report))
+        .map_err(StoreError::Thread)?;
     let writer = thread.thread().clone();
-    Ok(UsageSink(Arc::new(Sender {
-        rows,
-        queue_rows_max,
-        batch_rows_max,
-        shared,
-        writer,
-        progress,
-    })))
+    shared.spool.set_sender(writer.clone());
+    writer.unpark(); // What came before it was known is not forgotten.
+    Ok(UsageSink(Arc::new(Sender { shared, stamp, writer, progress })))
 }
 
 // === impl UsageSink ===
 
 impl UsageSink {
-    /// Queues `row`, or counts it as dropped. Never waits.
-    pub fn record(&self, row: Box<UsageRow>) {
-        let sender = &*self.0;
-        let totals = &sender.shared.totals;
-        // The place in the queue comes first: from then on the writer waits for the row, and with
-        // the place the channel has room for it.
-        let n_before = sender.shared.queue.fetch_add(1, Ordering::SeqCst);
-        if n_before & CLOSED != 0 || n_before >= sender.queue_rows_max {
-            sender.shared.queue.fetch_sub(1, Ordering::SeqCst);
-            totals.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+    /// Hands `row` to the operating system, or counts that it could not. Waits for the disk only
+    /// when `usage.fsync` says so.
+    pub fn record(&self, row: &UsageRow) {
+        let shared = &self.0.shared;
+        let totals = &shared.totals;
+        let appended = self.with_draft(row, |draft| shared.spool.append(Kind::Row, draft));
+        match appended {
+            Ok(end) => {
+                totals.accepted.fetch_add(1, Ordering::Relaxed);
+                shared.spool.wait_synced(end);
+            }
+            Err(error) => {
+                if totals.unmetered.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::error!(%error, "a usage row could not be spooled");
+                }
+            }
         }
-        totals.accepted.fetch_add(1, Ordering::Relaxed);
-        if sender.rows.try_send(row).is_err() {
-            // Only a writer that panicked leaves the queue while places are taken.
-            totals.lost.fetch_add(1, Ordering::Relaxed);
-            sender.shared.leave(1);
-            return;
+    }
+
+    /// Spools the row that the request leaves if the process ends before it does.
+    pub fn begin(&self, row: &UsageRow) {
+        let spooled = self.with_draft(row, |draft| self.0.shared.spool.append(Kind::Intent, draft));
+        if let Err(error) = spooled {
+            tracing::debug!(%error, "a request in flight could not be noted");
         }
-        // The first row starts the batch's age, the last fills it; the writer sleeps through the
-        // others, because waking it costs more than all the rest here.
-        if n_before == 0 || n_before + 1 == sender.batch_rows_max {
-            sender.writer.unpark();
-        }
+    }
+
+    /// Whether there may soon be no room for rows.
+    pub fn is_full(&self) -> bool {
+        self.0.shared.spool.is_full()
+    }
+
+    fn with_draft<T>(
+        &self,
+        row: &UsageRow,
+        append: impl FnOnce(&mut Draft) -> Result<T, NotAppended>,
+    ) -> Result<T, NotAppended> {
+        let encoded = |draft: &mut Draft| {
+            draft.fill(|to| encode(row, &self.0.stamp, to));
+            append(draft)
+        };
+        DRAFT.with(|draft| match draft.try_borrow_mut() {
+            Ok(mut draft) => encoded(&mut draft),
+            Err(_in_use) => encoded(&mut Draft::default()),
+        })
     }
 
     /// Counts a request whose key nobody knows.
@@ -147,9 +197,19 @@ impl UsageSink {
         &self.0.shared.totals
     }
 
-    /// Rows that wait for the writer.
+    /// Rows in the spool that are not in the store.
     pub fn queue_depth(&self) -> usize {
-        self.0.shared.queue_depth()
+        usize::try_from(self.0.shared.queue_rows()).unwrap_or(usize::MAX)
+    }
+
+    /// What the spool takes of the disk.
+    pub fn spool_bytes(&self) -> u64 {
+        self.0.shared.backlog.bytes()
+    }
+
+    /// When the oldest request began whose row the store does not take, in microseconds since 1970.
+    pub fn oldest_us(&self) -> Option<i64> {
+        Some(self.0.shared.oldest_us.load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
 
     /// Returns when every row recorded before, and every refusal, is inserted or lost.
@@ -159,18 +219,15 @@ impl UsageSink {
         self.wait_for(|progress| progress.flushes_done >= asked || progress.is_finished).await;
     }
 
-    /// Takes no more rows, and returns when those accepted are inserted, or lost because `within`
-    /// has passed. Further calls wait for the same end.
+    /// Takes no more rows, and returns when those accepted are inserted, or `within` has passed:
+    /// what is left stays in the spool. Further calls wait for the same end.
     pub async fn close(&self, within: Duration) {
         let shared = &self.0.shared;
         shared.close(Instant::now() + within);
         self.0.writer.unpark();
         let finished = self.wait_for(|progress| progress.is_finished);
         if tokio::time::timeout(within + CLOSE_GRACE, finished).await.is_err() {
-            tracing::error!(
-                rows = shared.queue_depth(),
-                "usage store hangs, its rows are given up"
-            );
+            tracing::error!(rows = shared.queue_rows(), "the usage store hangs");
         }
     }
 
@@ -193,27 +250,33 @@ impl Drop for Sender {
 // === impl UsageTotals ===
 
 impl UsageTotals {
-    /// Accepted, inserted, dropped, lost: each read by itself.
+    /// What the spool has taken, what is inserted, what could not be spooled, what is lost: each
+    /// read by itself.
     pub fn rows(&self) -> [u64; 4] {
-        [&self.accepted, &self.inserted, &self.dropped, &self.lost]
-            .map(|counter| counter.load(Ordering::Relaxed))
+        let [accepted, recovered, inserted, unmetered, dead, dropped] = [
+            &self.accepted,
+            &self.recovered,
+            &self.inserted,
+            &self.unmetered,
+            &self.dead,
+            &self.dropped_oldest,
+        ]
+        .map(|counter| counter.load(Ordering::Relaxed));
+        [accepted + recovered, inserted, unmetered, dead + dropped]
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn queue_depth(&self) -> usize {
-        self.queue.load(Ordering::SeqCst) & !CLOSED
+    /// Rows in the spool that are not in the store.
+    pub(super) fn queue_rows(&self) -> u64 {
+        let [taken, inserted, _, lost] = self.totals.rows();
+        taken.saturating_sub(inserted + lost)
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.queue.load(Ordering::SeqCst) & CLOSED != 0
-    }
-
-    /// Gives back the places of rows that left the queue.
-    pub(super) fn leave(&self, n_rows: usize) {
-        self.queue.fetch_sub(n_rows, Ordering::SeqCst);
+        self.is_closed.load(Ordering::SeqCst)
     }
 
     pub(super) fn flushes_asked(&self) -> u64 {
@@ -225,9 +288,13 @@ impl Shared {
         self.give_up_at.get().copied()
     }
 
+    pub(super) fn set_oldest(&self, at_us: Option<i64>) {
+        self.oldest_us.store(at_us.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// The first to close sets the deadline.
     fn close(&self, give_up_at: Instant) {
         self.give_up_at.get_or_init(|| give_up_at);
-        self.queue.fetch_or(CLOSED, Ordering::SeqCst);
+        self.is_closed.store(true, Ordering::SeqCst);
     }
 }

@@ -3,14 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::columns::{bind, int};
 use super::shared::{Numbers, Shared};
-use super::{Entry, Insert, InsertError, StoreError};
+use super::{Batch, Insert, InsertError, StoreError, Table};
+use crate::clock::Clock;
+use crate::usage::row::{NotARow, RefusedView, RowView};
 
 /// Applied in order, each once; the file's `user_version` is how many of them it has.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../conf/sqlite/0001_usage.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../conf/sqlite/0001_usage.sql"),
+    include_str!("../../../conf/sqlite/0002_applied_batches.sql"),
+];
 
 /// How long one statement waits for another process. The writer tries again on top of this.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,6 +35,13 @@ const INSERT: &str = "INSERT INTO request_rows VALUES (
 
 const INSERT_REFUSED: &str = "INSERT INTO refused_keys VALUES (?, ?, ?)
     ON CONFLICT (minute, source_ip) DO UPDATE SET count = count + excluded.count";
+
+const APPLY: &str = "INSERT INTO applied_batches VALUES (?, ?) ON CONFLICT (token) DO NOTHING";
+
+/// A token is sent again by the process that sent it, or by the next: not after a month.
+const FORGET_APPLIED: &str = "DELETE FROM applied_batches WHERE applied_at < ?";
+
+const APPLIED_KEPT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
 
 const PRUNE: &str = "DELETE FROM request_rows WHERE request_key IN
     (SELECT request_key FROM request_rows WHERE started_at < ? ORDER BY started_at LIMIT ?)";
@@ -66,29 +78,58 @@ impl Sqlite {
     }
 }
 
+/// Why rows cannot be kept.
+enum Fault {
+    Store(rusqlite::Error),
+    Row(NotARow),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<NotARow> for Fault {
+    fn from(error: NotARow) -> Self {
+        Self::Row(error)
+    }
+}
+
 impl Sqlite {
-    fn try_insert(&mut self, batch: &[Entry]) -> rusqlite::Result<()> {
+    fn try_insert(&mut self, batch: &Batch<'_>) -> Result<(), Fault> {
         let Self { connection, shared, numbers, scratch } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut request = transaction.prepare_cached(INSERT)?;
-            let mut refused = transaction.prepare_cached(INSERT_REFUSED)?;
-            for entry in batch {
-                match entry {
-                    Entry::Request(row) => {
-                        shared.numbers(&transaction, row, numbers)?;
-                        bind(&mut request, row, numbers, scratch)?;
-                        request.raw_execute()?;
-                    }
-                    Entry::Refused(row) => {
-                        let source_ip = row.source_ip.map_or_else(String::new, |ip| ip.to_string());
-                        refused.execute((row.unix_minute, source_ip, int(row.count)))?;
-                    }
+        match batch.table {
+            Table::Usage => {
+                let mut insert = transaction.prepare_cached(INSERT)?;
+                for bytes in batch.rows() {
+                    let row = RowView::decode(bytes)?;
+                    shared.numbers(&transaction, &row, numbers)?;
+                    bind(&mut insert, &row, numbers, scratch)?;
+                    insert.raw_execute()?;
                 }
             }
+            Table::RefusedKeys => add_refused(&transaction, batch)?,
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(())
     }
+}
+
+/// Adds counts, unless the batch is there already.
+fn add_refused(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<(), Fault> {
+    let now_us = Clock::default().unix_micros();
+    if transaction.prepare_cached(APPLY)?.execute((&*batch.token, now_us))? == 0 {
+        return Ok(());
+    }
+    let mut insert = transaction.prepare_cached(INSERT_REFUSED)?;
+    for bytes in batch.rows() {
+        let row = RefusedView::decode(bytes)?;
+        let source_ip = row.source_ip.map_or_else(String::new, |ip| ip.to_string());
+        insert.execute((row.unix_minute, source_ip, int(row.count)))?;
+    }
+    Ok(())
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -112,10 +153,13 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 }
 
 impl Insert for Sqlite {
-    fn insert(&mut self, batch: &[Entry]) -> Result<(), InsertError> {
-        self.try_insert(batch).map_err(|error| {
+    fn insert(&mut self, batch: &Batch<'_>) -> Result<(), InsertError> {
+        self.try_insert(batch).map_err(|fault| {
             self.shared.forget();
-            classify(&error)
+            match fault {
+                Fault::Store(error) => classify(&error),
+                Fault::Row(error) => InsertError::Refused(error.to_string()),
+            }
         })
     }
 
@@ -129,6 +173,7 @@ fn prune(connection: &mut Connection, before_us: i64) -> rusqlite::Result<bool> 
     let n_requests = transaction.execute(PRUNE, (before_us, PRUNE_ROWS_MAX))?;
     let before_minute = before_us.div_euclid(US_PER_MINUTE);
     let n_refused = transaction.execute(PRUNE_REFUSED, (before_minute, PRUNE_ROWS_MAX))?;
+    transaction.execute(FORGET_APPLIED, (before_us.saturating_sub(APPLIED_KEPT_US),))?;
     transaction.commit()?;
     Ok(n_requests.max(n_refused) >= PRUNE_ROWS_MAX as usize)
 }
@@ -152,8 +197,11 @@ fn classify(error: &rusqlite::Error) -> InsertError {
 #[cfg(test)]
 mod tests {
     use super::super::Reader;
-    use super::super::tests::{old_row, refusal, row};
+    use super::super::tests::{refusal, refused_rows, rows_of};
     use super::*;
+    use crate::usage::record::UsageRow;
+    use crate::usage::row::tests::bare;
+    use crate::usage::spool::Rows;
 
     fn store() -> (tempfile::TempDir, Sqlite, Reader) {
         let folder = tempfile::tempdir().unwrap();
@@ -163,12 +211,20 @@ mod tests {
         (folder, store, reader)
     }
 
+    fn insert(store: &mut Sqlite, token: &str, rows: &Rows) -> Result<(), InsertError> {
+        store.insert(&Batch::new(Table::Usage, token, rows))
+    }
+
+    fn insert_refused(store: &mut Sqlite, token: &str, rows: &Rows) {
+        store.insert(&Batch::new(Table::RefusedKeys, token, rows)).unwrap();
+    }
+
     #[test]
     fn row_that_comes_again_is_kept_once() {
         let (_folder, mut store, reader) = store();
-        let batch: Vec<_> = [1, 2, 1].map(|number| Entry::Request(row(number))).into();
-        store.insert(&batch).unwrap();
-        store.insert(&batch).unwrap();
+        let rows = rows_of(&[1, 2, 1].map(bare));
+        insert(&mut store, "one", &rows).unwrap();
+        insert(&mut store, "other", &rows).unwrap();
         assert_eq!(reader.count().unwrap(), 2);
     }
 
@@ -176,8 +232,11 @@ mod tests {
     fn refusals_of_one_minute_and_address_add_up() {
         let (_folder, mut store, reader) = store();
         let batch = [refusal(7, "10.0.0.1", 2), refusal(7, "", 1), refusal(8, "10.0.0.1", 1)];
-        store.insert(&batch.clone().map(Entry::Refused)).unwrap();
-        store.insert(&batch.map(Entry::Refused)).unwrap();
+        let rows = refused_rows(&batch);
+        insert_refused(&mut store, "one", &rows);
+        insert_refused(&mut store, "other", &rows);
+        // A batch that comes again is the same, and adds nothing.
+        insert_refused(&mut store, "one", &rows);
         let expected = [refusal(8, "10.0.0.1", 2), refusal(7, "", 2), refusal(7, "10.0.0.1", 4)];
         assert_eq!(reader.refused(10).unwrap(), expected);
     }
@@ -185,12 +244,13 @@ mod tests {
     #[test]
     fn old_rows_go_in_chunks_and_young_ones_stay() {
         let (_folder, mut store, reader) = store();
-        let old = (0..=u64::from(PRUNE_ROWS_MAX)).map(|number| Entry::Request(old_row(number)));
-        let mut batch: Vec<_> = old.collect();
-        batch.push(Entry::Request(row(9_999)));
-        batch.push(Entry::Refused(refusal(0, "10.0.0.1", 2)));
-        batch.push(Entry::Refused(refusal(1, "10.0.0.1", 2)));
-        store.insert(&batch).unwrap();
+        let old = (0..=u64::from(PRUNE_ROWS_MAX))
+            .map(|number| UsageRow { started_at_us: 0, ..bare(number) });
+        let mut rows: Vec<_> = old.collect();
+        rows.push(bare(9_999));
+        insert(&mut store, "rows", &rows_of(&rows)).unwrap();
+        let refused = [refusal(0, "10.0.0.1", 2), refusal(1, "10.0.0.1", 2)];
+        insert_refused(&mut store, "refused", &refused_rows(&refused));
         let before_us = US_PER_MINUTE;
         assert!(store.prune(before_us).unwrap());
         assert_eq!(reader.count().unwrap(), 2);
@@ -205,10 +265,10 @@ mod tests {
         store.connection.busy_timeout(Duration::ZERO).unwrap();
         let other = Connection::open(folder.path().join("usage.db")).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let batch = [Entry::Request(row(1))];
-        assert!(matches!(store.insert(&batch), Err(InsertError::Unavailable(_))));
+        let rows = rows_of(&[bare(1)]);
+        assert!(matches!(insert(&mut store, "t", &rows), Err(InsertError::Unavailable(_))));
         other.execute_batch("COMMIT").unwrap();
-        store.insert(&batch).unwrap();
+        insert(&mut store, "t", &rows).unwrap();
     }
 
     #[test]
@@ -221,11 +281,13 @@ mod tests {
                  BEGIN SELECT RAISE(ABORT, 'no'); END",
             )
             .unwrap();
-        let mut poison = row(2);
+        let mut poison = bare(2);
         std::sync::Arc::make_mut(&mut poison.caller).workspace_slug = "poison".into();
-        let batch = [Entry::Request(row(1)), Entry::Request(poison)];
-        assert!(matches!(store.insert(&batch), Err(InsertError::Refused(_))));
+        let rows = rows_of(&[bare(1), poison]);
+        assert!(matches!(insert(&mut store, "t", &rows), Err(InsertError::Refused(_))));
         assert_eq!(reader.count().unwrap(), 0);
+        let no_row = Rows { bytes: vec![1, 2, 3], ends: vec![3] };
+        assert!(matches!(insert(&mut store, "t", &no_row), Err(InsertError::Refused(_))));
     }
 
     #[test]
@@ -239,7 +301,7 @@ mod tests {
     #[test]
     fn committed_rows_survive_the_end_of_the_process() {
         let (folder, mut store, _reader) = store();
-        store.insert(&[Entry::Request(row(1)), Entry::Request(row(2))]).unwrap();
+        insert(&mut store, "one", &rows_of(&[bare(1), bare(2)])).unwrap();
         // What the files hold now is what a killed process leaves behind: the log is not in the
         // database yet.
         let after = tempfile::tempdir().unwrap();
@@ -247,7 +309,7 @@ mod tests {
             std::fs::copy(folder.path().join(name), after.path().join(name)).unwrap();
         }
         let mut store = Sqlite::open(&after.path().join("usage.db")).unwrap();
-        store.insert(&[Entry::Request(row(2)), Entry::Request(row(3))]).unwrap();
+        insert(&mut store, "other", &rows_of(&[bare(2), bare(3)])).unwrap();
         let reader = Reader::open(&after.path().join("usage.db")).unwrap();
         assert_eq!(reader.count().unwrap(), 3);
     }

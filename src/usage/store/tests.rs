@@ -1,29 +1,30 @@
-//! The queue and its writer before a scripted store, and whole rows in a real one.
+//! The spool and its writer before a scripted store, and whole rows in a real one.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
+use crate::config::server::{ServerConfig, SyncPolicy};
 use crate::dialect::{Dialect, Endpoint};
-use crate::id::{
-    ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId, WorkspaceId,
-};
+use crate::id::{ConnectionId, DeploymentId, ModelId, TargetId, VirtualKeyId};
 use crate::usage::record::{
-    AttemptRow, Outcome, RowCaller, RowTarget, Timings, Tokens, UsageSource,
+    AttemptRow, Outcome, RefusedRow, RowCaller, RowTarget, Timings, Tokens as TokenCounts,
+    UsageRow, UsageSource,
 };
+use crate::usage::row::tests::{STARTED_AT_US, bare, encoded, stamp};
+use crate::usage::row::{RefusedView, RowView};
+use crate::usage::spool::Rows;
 
 /// No test waits for longer.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const LONG: Duration = Duration::from_hours(1);
-
-const STARTED_AT_US: i64 = 1_785_000_000_123_456;
 
 #[tokio::test]
 async fn full_batch_is_inserted_at_once() {
@@ -36,24 +37,13 @@ async fn full_batch_is_inserted_at_once() {
 #[tokio::test]
 async fn lone_row_is_inserted_when_it_is_old() {
     let batch_age_max = Duration::from_millis(30);
-    let test = Test::start(&[], Limits { batch_age_max, ..limits() });
+    let test = Test::start(&[], sized(3, batch_age_max));
     for number in 0..2 {
         let recorded_at = Instant::now();
         test.record(number..number + 1);
         assert_eq!(test.next_batch(), [number]);
         assert!(recorded_at.elapsed() >= batch_age_max);
     }
-}
-
-#[tokio::test]
-async fn overflow_is_dropped_and_counted() {
-    let test = Test::start(&["wait"], limits());
-    test.record(0..3);
-    assert_eq!(test.next_batch(), [0, 1, 2]); // Its insert does not return yet.
-    test.record(3..15); // The queue holds 10.
-    assert_eq!(test.sink.queue_depth(), 10);
-    test.open_gate();
-    assert_eq!(test.close().await, "accepted 13 inserted 13 dropped 2 lost 0");
 }
 
 #[tokio::test]
@@ -67,19 +57,21 @@ async fn failed_insert_is_tried_again() {
 }
 
 #[tokio::test]
-async fn batch_is_lost_after_the_last_try_and_the_next_goes_on() {
-    let test = Test::start(&["unavailable"; 3], limits());
-    test.record(0..3);
+async fn store_that_is_away_for_long_gets_its_rows_in_order() {
+    let test = Test::start(&["unavailable"; 40], limits());
+    test.record(0..9);
     test.sink.flush().await;
-    assert_eq!(test.account(), "accepted 3 inserted 0 dropped 0 lost 3");
-    test.record(3..6);
-    assert_eq!(test.close().await, "accepted 6 inserted 3 dropped 0 lost 3");
+    assert_eq!(test.account(), "accepted 9 inserted 9 dropped 0 lost 0");
+    let mut seen: Vec<u64> = test.batches.try_iter().flatten().collect();
+    seen.dedup();
+    assert_eq!(seen[seen.len() - 6..], [3, 4, 5, 6, 7, 8]);
+    assert_eq!(test.sink.totals().retries.load(RELAXED), 40);
 }
 
 #[tokio::test]
 async fn poisoned_row_is_lost_alone() {
     for how in ["poison refused", "poison panics"] {
-        let test = Test::start(&[how], Limits { batch_rows_max: 8, ..limits() });
+        let test = Test::start(&[how], sized(8, LONG));
         test.record(0..POISON);
         test.record(POISON..9);
         assert_eq!(test.close().await, "accepted 9 inserted 8 dropped 0 lost 1", "{how}");
@@ -87,14 +79,65 @@ async fn poisoned_row_is_lost_alone() {
 }
 
 #[tokio::test]
-async fn dead_store_cannot_hold_up_the_close() {
-    let retry_delays = vec![LONG];
-    let test = Test::start(&["unavailable"; 100], Limits { retry_delays, ..limits() });
+async fn dead_store_cannot_hold_up_the_close_and_the_next_process_sends() {
+    let backoff = Backoff { first: LONG, max: LONG };
+    let test = Test::start(&["unavailable"; 100], Limits { backoff, ..limits() });
     test.record(0..8);
     let began = Instant::now();
     test.sink.close(Duration::from_millis(50)).await;
     assert!(began.elapsed() < CLOSE_TOLERANCE, "{:?}", began.elapsed());
-    assert_eq!(test.account(), "accepted 8 inserted 0 dropped 0 lost 8");
+    assert_eq!(test.account(), "accepted 8 inserted 0 dropped 0 lost 0");
+    assert_eq!(test.sink.queue_depth(), 8);
+    let tokens = Arc::clone(&test.tokens);
+    let before: Vec<String> = tokens.lock().unwrap().drain(..).collect();
+    let Test { sink, folder, .. } = test;
+    drop(sink); // As long as it lives, the spool is its.
+
+    let next = Test::start_in(folder, &[], limits());
+    next.sink.flush().await;
+    assert_eq!(next.account(), "accepted 8 inserted 8 dropped 0 lost 0");
+    let seen: Vec<u64> = next.batches.try_iter().flatten().collect();
+    assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(next.tokens.lock().unwrap()[0], before[0], "the same batch, the same token");
+    assert_eq!(next.close().await, "accepted 8 inserted 8 dropped 0 lost 0");
+    assert_eq!(next.left_in_the_spool(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn poisoned_row_is_set_aside() {
+    let test = Test::start(&["poison refused"], limits());
+    test.record(POISON..POISON + 3);
+    assert_eq!(test.close().await, "accepted 3 inserted 2 dropped 0 lost 1");
+    let left = test.left_in_the_spool();
+    let [name] = &*left else { panic!("{left:?}") };
+    assert!(name.starts_with("dead/"), "{name}");
+}
+
+#[tokio::test]
+async fn oldest_rows_go_when_the_spool_is_too_large() {
+    let mut limits = Limits { spool_bytes_max: 64 << 10, ..limits() };
+    limits.spool.segment_bytes = 16 << 10;
+    let test = Test::start(&["wait"], limits);
+    test.record(0..2_000);
+    test.open_gate();
+    test.sink.flush().await;
+    let [accepted, inserted, unmetered, lost] = test.sink.totals().rows();
+    assert_eq!((accepted, unmetered), (2_000, 0));
+    assert_eq!(accepted, inserted + lost);
+    assert!(1_000 < lost && 2 < inserted, "{inserted} {lost}");
+    let seen: Vec<u64> = test.batches.try_iter().flatten().collect();
+    assert_eq!(seen.last(), Some(&1_999), "the newest stay");
+}
+
+#[tokio::test]
+async fn rows_of_two_days_are_two_batches() {
+    let test = Test::start(&[], limits());
+    test.record(0..1);
+    test.sink.record(&UsageRow { started_at_us: 0, ..bare(1) });
+    test.record(2..3);
+    assert_eq!((test.next_batch(), test.next_batch()), (vec![0, 2], vec![1]));
+    let tokens = test.tokens.lock().unwrap().clone();
+    assert_ne!(tokens[0], tokens[1]);
 }
 
 #[tokio::test]
@@ -119,17 +162,16 @@ async fn row_after_the_close_is_dropped() {
 
 #[tokio::test]
 async fn writer_ends_with_its_last_sink() {
-    let Test { sink, batches, .. } = Test::start(&[], limits());
-    sink.clone().record(row(0));
+    let Test { sink, batches, folder: _folder, .. } = Test::start(&[], limits());
+    sink.clone().record(&bare(0));
     drop(sink);
-    assert_eq!(numbers(&batches.recv_timeout(DEADLINE).unwrap()), [0]);
+    assert_eq!(batches.recv_timeout(DEADLINE).unwrap(), [0]);
     assert!(matches!(batches.recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected)));
 }
 
 #[tokio::test]
 async fn flush_waits_for_everything_before_it() {
-    let limits = Limits { queue_rows_max: 100, batch_rows_max: 7, ..limits() };
-    let test = Test::start(&[], limits);
+    let test = Test::start(&[], sized(7, LONG));
     for number in 0..50 {
         test.record(number..number + 1);
         if number % 10 == 9 {
@@ -142,10 +184,7 @@ async fn flush_waits_for_everything_before_it() {
 
 #[tokio::test]
 async fn every_row_has_one_outcome_under_contention() {
-    let small =
-        Limits { queue_rows_max: 64, batch_rows_max: 7, batch_age_max: Duration::ZERO, ..limits() };
-    let large = Limits { queue_rows_max: 10_000, batch_rows_max: 1_000, ..limits() };
-    for limits in [small, large] {
+    for limits in [sized(7, Duration::ZERO), sized(1_000, LONG)] {
         let script = ["unavailable", "poison refused", "unavailable", "unavailable"];
         let test = Test::start(&script, limits);
         let began = Arc::new(Barrier::new(5));
@@ -154,8 +193,8 @@ async fn every_row_has_one_outcome_under_contention() {
                 let (sink, began) = (test.sink.clone(), Arc::clone(&began));
                 std::thread::spawn(move || {
                     began.wait();
-                    for number in 0..50_000 {
-                        sink.record(row(number));
+                    for number in 0..5_000 {
+                        sink.record(&bare(number));
                     }
                 })
             })
@@ -167,7 +206,7 @@ async fn every_row_has_one_outcome_under_contention() {
             recorder.join().unwrap();
         }
         let [accepted, inserted, dropped, lost] = test.sink.totals().rows();
-        assert_eq!(accepted + dropped, 200_000);
+        assert_eq!(accepted + dropped, 20_000);
         assert_eq!(accepted, inserted + lost);
         assert_eq!(test.sink.queue_depth(), 0);
         let seen: usize = test.batches.try_iter().map(|batch| batch.len()).sum();
@@ -183,9 +222,8 @@ async fn refusals_are_inserted_as_counts() {
         test.sink.refused(source_ip, 7);
     }
     test.sink.flush().await;
-    let batch = test.batches.recv_timeout(DEADLINE).unwrap();
-    let [Entry::Refused(row)] = &*batch else { panic!("{batch:?}") };
-    assert_eq!(*row, refusal(7, "10.0.0.1", 1_000));
+    let counted = test.refused.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(counted, [(7, source_ip, 1_000)]);
     test.sink.refused(source_ip, 8);
     test.sink.close(DEADLINE).await;
     test.sink.refused(source_ip, 9);
@@ -209,11 +247,12 @@ async fn what_is_older_than_the_retention_is_pruned() {
 async fn row_is_found_again_column_by_column() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data/usage.db");
-    let sink = start_with(open(&path).unwrap(), limits(), Clock::default()).unwrap();
+    let limits = in_folder(limits(), folder.path());
+    let sink = start_with(open(&path).unwrap(), limits, Clock::default()).unwrap();
     let full = full_row();
     let request_id = full.request_id;
-    sink.record(full);
-    sink.record(row(2));
+    sink.record(&full);
+    sink.record(&bare(2));
     sink.close(DEADLINE).await;
 
     let reader = Reader::open(&path).unwrap();
@@ -241,19 +280,8 @@ fn documentation_names_every_column() {
 #[test]
 fn store_that_this_build_lacks_is_an_error() {
     let url = crate::secret::Secret::new("http://127.0.0.1:8123/default".to_owned());
-    let config = UsageConfig {
-        url: UsageUrl::ClickHouse(url),
-        cluster: None,
-        spool_dir: std::path::PathBuf::new(),
-        spool_bytes_max: 0,
-        batch_rows_max: 10,
-        batch_bytes_max: 1,
-        batch_age_max: LONG,
-        queue_rows_max: 10,
-        retention_days: 0,
-    };
+    let config = UsageConfig { url: UsageUrl::ClickHouse(url), ..ServerConfig::default().usage };
     assert!(matches!(start(&config, Clock::default()), Err(StoreError::Unsupported)));
-    assert_eq!(Limits::of(&config).retention, None);
 }
 
 // === the scripted store ===
@@ -267,54 +295,91 @@ const CLOSE_TOLERANCE: Duration = Duration::from_secs(2);
 
 struct Test {
     sink: UsageSink,
-    batches: Receiver<Vec<Entry>>,
+    /// The numbers of the rows of each batch, with every try.
+    batches: Receiver<Vec<u64>>,
+    refused: Receiver<Vec<Count>>,
     prunes: Receiver<i64>,
     gate: Sender<()>,
+    tokens: Tokens,
+    folder: tempfile::TempDir,
 }
+
+/// Minute, address, count.
+type Count = (i64, Option<IpAddr>, u64);
+
+type Tokens = Arc<Mutex<Vec<String>>>;
 
 /// Does as its script says, then succeeds; tells of each batch before.
 struct Scripted {
     script: VecDeque<&'static str>,
     is_poison_deadly: Option<&'static str>,
-    batches: Sender<Vec<Entry>>,
+    batches: Sender<Vec<u64>>,
+    refused: Sender<Vec<Count>>,
     prunes: Sender<i64>,
     n_prunes: u32,
     gate: Receiver<()>,
+    tokens: Tokens,
 }
 
 fn limits() -> Limits {
+    sized(3, LONG)
+}
+
+/// Slices end with so many rows, or when they are so old.
+fn sized(rows_max: usize, age_max: Duration) -> Limits {
+    let slices = SliceLimits { rows_max, bytes_max: 1 << 20, age_max };
     Limits {
-        queue_rows_max: 10,
-        batch_rows_max: 3,
-        batch_age_max: LONG,
-        retry_delays: vec![Duration::from_millis(1); 2],
+        spool: Settings {
+            folder: std::path::PathBuf::new(),
+            segment_bytes: 1 << 20,
+            sync: SyncPolicy::Interval,
+            usual: slices,
+            outage: slices,
+        },
+        spool_bytes_max: 1 << 30,
+        stamp: stamp(),
+        backoff: Backoff { first: Duration::from_millis(1), max: Duration::from_millis(1) },
         retention: None,
     }
 }
 
+fn in_folder(mut limits: Limits, folder: &Path) -> Limits {
+    limits.spool.folder = folder.join("spool");
+    limits
+}
+
 impl Test {
     fn start(script: &[&'static str], limits: Limits) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), script, limits)
+    }
+
+    fn start_in(folder: tempfile::TempDir, script: &[&'static str], limits: Limits) -> Self {
         let (to_batches, batches) = channel();
+        let (to_refused, refused) = channel();
         let (to_prunes, prunes) = channel();
         let (gate, at_gate) = channel();
+        let tokens = Tokens::default();
         let store = Scripted {
             script: script.iter().copied().collect(),
             is_poison_deadly: None,
             batches: to_batches,
+            refused: to_refused,
             prunes: to_prunes,
             n_prunes: 0,
             gate: at_gate,
+            tokens: Arc::clone(&tokens),
         };
+        let limits = in_folder(limits, folder.path());
         let sink = start_with(store, limits, Clock::fixed(STARTED_AT_US)).unwrap();
-        Self { sink, batches, prunes, gate }
+        Self { sink, batches, refused, prunes, gate, tokens, folder }
     }
 
     fn record(&self, numbers: std::ops::Range<u64>) {
-        numbers.for_each(|number| self.sink.record(row(number)));
+        numbers.for_each(|number| self.sink.record(&bare(number)));
     }
 
     fn next_batch(&self) -> Vec<u64> {
-        numbers(&self.batches.recv_timeout(DEADLINE).unwrap())
+        self.batches.recv_timeout(DEADLINE).unwrap()
     }
 
     /// Lets one "wait" of the script return.
@@ -333,18 +398,36 @@ impl Test {
         let [accepted, inserted, dropped, lost] = self.sink.totals().rows();
         format!("accepted {accepted} inserted {inserted} dropped {dropped} lost {lost}")
     }
+
+    /// The files that are still there, relative to the spool.
+    fn left_in_the_spool(&self) -> Vec<String> {
+        let root = self.folder.path().join("spool");
+        let folders = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
+        files
+            .map(|file| file.unwrap().path().strip_prefix(&root).unwrap().display().to_string())
+            .collect()
+    }
 }
 
 impl Insert for Scripted {
-    fn insert(&mut self, batch: &[Entry]) -> Result<(), InsertError> {
-        self.batches.send(batch.to_vec()).ok(); // A test that has seen enough does not listen.
+    fn insert(&mut self, batch: &Batch<'_>) -> Result<(), InsertError> {
+        self.tokens.lock().unwrap().push(batch.token.to_string());
+        if batch.table == Table::RefusedKeys {
+            let views = batch.rows().map(|row| RefusedView::decode(row).unwrap());
+            let counts = views.map(|view| (view.unix_minute, view.source_ip, view.count));
+            self.refused.send(counts.collect()).ok(); // A test that has seen enough does not listen.
+            return Ok(());
+        }
+        let numbers = numbers(batch);
+        self.batches.send(numbers.clone()).ok(); // As above.
         match self.script.pop_front() {
             Some("wait") => self.gate.recv().unwrap(),
             Some("unavailable") => return Err(InsertError::Unavailable("disk full".to_owned())),
             Some(poison) => self.is_poison_deadly = Some(poison),
             None => {}
         }
-        if !numbers(batch).contains(&POISON) {
+        if !numbers.contains(&POISON) {
             return Ok(());
         }
         match self.is_poison_deadly {
@@ -361,66 +444,37 @@ impl Insert for Scripted {
     }
 }
 
-fn numbers(batch: &[Entry]) -> Vec<u64> {
-    let number = |entry: &Entry| match entry {
-        Entry::Request(row) => Some(u64::try_from(row.request_id.as_u128()).unwrap()),
-        Entry::Refused(_) => None,
+fn numbers(batch: &Batch<'_>) -> Vec<u64> {
+    let number = |row| {
+        let request_id = RowView::decode(row).unwrap().request_id;
+        u64::try_from(request_id.as_u128()).unwrap()
     };
-    batch.iter().filter_map(number).collect()
+    batch.rows().map(number).collect()
 }
 
 // === rows ===
 
-/// The row of a request that got no further than its key.
-pub(super) fn row(number: u64) -> Box<UsageRow> {
-    Box::new(UsageRow {
-        request_id: Uuid::from_u128(u128::from(number)),
-        client_request_id: None,
-        upstream_request_id: None,
-        correlation_id: None,
-        started_at_us: STARTED_AT_US,
-        caller: caller(),
-        endpoint: Endpoint::ChatCompletions,
-        dialect: Dialect::Chat,
-        requested_model: "".into(),
-        deployment: None,
-        target: None,
-        is_stream: false,
-        status: 401,
-        outcome: Outcome::Unauthorized,
-        error_class: None,
-        is_degraded: false,
-        usage_source: UsageSource::None,
-        tokens: Tokens::default(),
-        cost_nanousd: None,
-        price_version: None,
-        timings: Timings::default(),
-        request_bytes: 0,
-        response_bytes: 0,
-        source_ip: None,
-        end_user: None,
-        metadata: Vec::new(),
-        attempts: Vec::new(),
-    })
+/// Rows as a store is given them.
+pub(super) fn rows_of<'a>(rows: impl IntoIterator<Item = &'a UsageRow>) -> Rows {
+    let mut of = Rows::default();
+    for row in rows {
+        of.bytes.extend_from_slice(&encoded(row));
+        of.ends.push(of.bytes.len());
+    }
+    of
 }
 
-pub(super) fn old_row(number: u64) -> Box<UsageRow> {
-    Box::new(UsageRow { started_at_us: 0, ..*row(number) })
+pub(super) fn refused_rows(rows: &[RefusedRow]) -> Rows {
+    let mut of = Rows::default();
+    for row in rows {
+        crate::usage::row::encode_refused(row, &stamp(), &mut of.bytes);
+        of.ends.push(of.bytes.len());
+    }
+    of
 }
 
 pub(super) fn refusal(unix_minute: i64, source_ip: &str, count: u64) -> RefusedRow {
     RefusedRow { unix_minute, source_ip: source_ip.parse().ok(), count }
-}
-
-fn caller() -> Arc<RowCaller> {
-    Arc::new(RowCaller {
-        workspace: WorkspaceId(Uuid::from_u128(0xa1)),
-        workspace_slug: "acme".into(),
-        environment: EnvironmentId(Uuid::from_u128(0xa2)),
-        environment_slug: "production".into(),
-        key: None,
-        key_name: None,
-    })
 }
 
 const BARE_NULLS: &str = "audio_in audio_out client_request_id connection connection_id \
@@ -430,7 +484,7 @@ const BARE_NULLS: &str = "audio_in audio_out client_request_id connection connec
     source_ip target_id upstream_model upstream_request_id";
 
 /// A row in which every column has a value of its own.
-fn full_row() -> Box<UsageRow> {
+fn full_row() -> UsageRow {
     let target = Arc::new(RowTarget {
         target: TargetId(Uuid::from_u128(0xb1)),
         model: ModelId(Uuid::from_u128(0xb2)),
@@ -450,7 +504,7 @@ fn full_row() -> Box<UsageRow> {
         first_token_us: Some(33),
         total_us: 34,
     };
-    Box::new(UsageRow {
+    UsageRow {
         request_id: Uuid::from_u128(0xff),
         client_request_id: Some("client-1".into()),
         upstream_request_id: Some("req_1".into()),
@@ -459,7 +513,7 @@ fn full_row() -> Box<UsageRow> {
         caller: Arc::new(RowCaller {
             key: Some(VirtualKeyId(Uuid::from_u128(0xa3))),
             key_name: Some("backend".into()),
-            ..(*caller()).clone()
+            ..(*bare(0).caller).clone()
         }),
         endpoint: Endpoint::Messages,
         dialect: Dialect::Messages,
@@ -471,8 +525,9 @@ fn full_row() -> Box<UsageRow> {
         outcome: Outcome::StreamBroken,
         error_class: Some("reset"),
         is_degraded: true,
+        cache: None,
         usage_source: UsageSource::Estimated,
-        tokens: Tokens {
+        tokens: TokenCounts {
             input_uncached: Some(11),
             input_cache_read: Some(12),
             input_cache_write_5m: Some(13),
@@ -483,6 +538,7 @@ fn full_row() -> Box<UsageRow> {
             audio_out: Some(u64::MAX),
         },
         cost_nanousd: Some(19),
+        saved_nanousd: 0,
         price_version: Some("catalogue-1".into()),
         timings: Timings {
             total_us: 1_000_022,
@@ -497,7 +553,7 @@ fn full_row() -> Box<UsageRow> {
         end_user: Some("user \"7\"".into()),
         metadata: vec![("a".into(), "1".into()), ("b\"".into(), "\u{e9}\n".into())],
         attempts: vec![attempt.clone(), AttemptRow { status: None, ..attempt }],
-    })
+    }
 }
 
 fn full_columns() -> serde_json::Value {
