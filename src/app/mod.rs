@@ -41,6 +41,7 @@ use crate::control::limits::SaveError;
 use crate::control::live::Live;
 use crate::net::pool::Pool;
 use crate::net::resolve::{Resolver, ResolverConfig, SystemLookup};
+use crate::proxy::Shell;
 use crate::proxy::call::BodyLimits;
 use crate::proxy::flow::Flow;
 use crate::proxy::front::{Front, FrontLimits};
@@ -231,10 +232,9 @@ fn serve_data(
     gateway: Gateway,
     signal: watch::Receiver<bool>,
 ) -> Result<Served, StartError> {
-    let metrics = Arc::clone(&gateway.metrics);
     let (sockets, certificate) = listen::bind(config)?;
     let listening = sockets.addresses();
-    let front = front(config, gateway, &metrics);
+    let front = front(config, gateway);
     let (mut service, fds, admin) = sockets.into_service(front, certificate.as_ref());
     let fds = Arc::new(parking_lot::Mutex::new(fds));
     tokio::spawn(async move { service.start_service(Some(fds), signal, 1).await });
@@ -289,12 +289,13 @@ fn gateway_limits(config: &ServerConfig) -> GatewayLimits {
     }
 }
 
-fn front(config: &ServerConfig, gateway: Gateway, metrics: &Arc<Metrics>) -> Front {
+fn front(config: &ServerConfig, gateway: Gateway) -> Front {
     // `threads` counts shards of a notification; the runtime is ours.
     let mut conf =
         ServerConf { threads: config.data.threads, max_retries: 1, ..Default::default() };
     conf.ca_file = config.upstream.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
-    let mut proxy = http_proxy(&Arc::new(conf), gateway);
+    let gateway = Arc::new(gateway);
+    let mut proxy = http_proxy(&Arc::new(conf), Shell(Arc::clone(&gateway)));
     let mut options = pingora_core::apps::HttpServerOptions::default();
     options.h2c = config.data.h2c;
     options.h2_idle_timeout = Some(config.data.keepalive_timeout);
@@ -306,7 +307,7 @@ fn front(config: &ServerConfig, gateway: Gateway, metrics: &Arc<Metrics>) -> Fro
         connections_per_ip_max: config.data.connections_per_ip_max,
         h2c: config.data.h2c,
     };
-    Front::new(Arc::new(proxy), limits, Arc::clone(metrics))
+    Front::new(gateway, proxy, limits)
 }
 
 /// Answers that are read on at once after their client has left.

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use pingora_core::protocols::http::ServerSession;
 use pingora_error::{BError, ErrorType};
 use pingora_timeout::timeout;
 
@@ -12,6 +11,7 @@ use crate::dialect::{Dialect, Endpoint};
 use crate::json::{
     MultipartScan, Scan, ScanError, Splice, Spliced, scan, scan_multipart, splice_form_model,
 };
+use crate::proxy::client::Client;
 use crate::proxy::options::Options;
 use crate::proxy::serve::Stop;
 use crate::rejection::{BadRequest, Rejection};
@@ -201,17 +201,17 @@ fn bad_body(error: &ScanError) -> Rejection {
 }
 
 /// Reads the whole body, because clients may put `model` after a long `messages`.
-pub async fn read_body(client: &mut ServerSession, limits: BodyLimits) -> Result<Bytes, Stop> {
+pub async fn read_body(client: &mut Client<'_>, limits: BodyLimits) -> Result<Bytes, Stop> {
     let too_large = || Stop::Rejected(Rejection::TooLarge { bytes_max: limits.bytes_max });
     let declared = client
-        .get_header(header::CONTENT_LENGTH)
+        .headers()
+        .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| limits.bytes_max < length) {
         return Err(too_large());
     }
     if expects_continue(client) {
-        client.write_continue_response().await.map_err(Stop::Gone)?;
-        client.set_keepalive(Some(60)); // Pingora switches it off when the body is not there yet.
+        client.send_continue().await.map_err(Stop::Gone)?;
     }
     let began = Instant::now();
     let Some(first) = read_part(client, limits.stall_timeout).await? else {
@@ -240,14 +240,15 @@ pub async fn read_body(client: &mut ServerSession, limits: BodyLimits) -> Result
     Ok(body.freeze())
 }
 
-fn expects_continue(client: &ServerSession) -> bool {
+fn expects_continue(client: &Client<'_>) -> bool {
     client
-        .get_header(header::EXPECT)
+        .headers()
+        .get(header::EXPECT)
         .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-async fn read_part(client: &mut ServerSession, stall: Duration) -> Result<Option<Bytes>, Stop> {
-    match timeout(stall, client.read_request_body()).await {
+async fn read_part(client: &mut Client<'_>, stall: Duration) -> Result<Option<Bytes>, Stop> {
+    match timeout(stall, client.read()).await {
         Ok(Ok(part)) => Ok(part),
         Ok(Err(error)) => Err(broken_body(error)),
         Err(_stalled) => Err(Stop::Rejected(Rejection::RequestTimeout)),

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! front     a connection: strict heads under a deadline, one request after the other
-//! shell     the gateway as Pingora sees it
+//! client    where a request comes from and its answer goes to
+//! incoming  a body as it arrives, from either side
+//! shell     the ways in: a request of our own, and the gateway as Pingora sees it
 //! serve     the path itself: admit -> route -> attempt* -> relay -> record
 //! routes    method and path -> what is asked
 //! admit     who calls, what for, and may they?            -> Admitted | Rejection
@@ -28,11 +30,13 @@
 pub mod admit;
 pub mod attempt;
 pub mod call;
+pub mod client;
 pub mod convert;
 pub mod flow;
 pub mod forward;
 pub mod front;
 pub mod headers;
+pub mod incoming;
 pub mod limits;
 pub mod models;
 pub mod options;
@@ -43,5 +47,6 @@ pub mod routes;
 pub mod select;
 pub mod serve;
 mod shell;
+pub use self::shell::Shell;
 pub mod stored;
 pub mod upstream;

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use pingora_core::protocols::http::ServerSession;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora_error::BError;
-use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
 use serde_json::json;
 use uuid::Uuid;
@@ -14,6 +12,7 @@ use uuid::Uuid;
 use crate::control::snapshot::{Deployment, Target};
 use crate::dialect::Envelope;
 use crate::limit::{Standing, Tightest};
+use crate::proxy::client::{Client, Head, Length};
 use crate::proxy::forward::LastAnswer;
 use crate::proxy::headers;
 use crate::rejection::Rejection;
@@ -32,6 +31,8 @@ const X_PROVIDER: HeaderName = HeaderName::from_static("x-sluice-provider");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-sluice-attempts");
 const X_CACHE: HeaderName = HeaderName::from_static("x-sluice-cache");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The request that a rejection answers.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +75,7 @@ static LIMIT_TOKENS: LimitNames = LimitNames {
 
 /// Says no in the caller's dialect. `discard_max` bounds what is still read of the body.
 pub async fn reject(
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     rejection: &Rejection,
     request: &Asked,
     discard_max: usize,
@@ -83,14 +84,12 @@ pub async fn reject(
     let id = request_id.as_hyphenated().to_string();
     let body = Bytes::from(rejection.body(envelope, &id));
     let status = rejection.wire().status;
-    let mut head = ResponseHeader::build(status, Some(8))?;
-    head.insert_header(header::CONTENT_TYPE, "application/json")?;
-    head.set_content_length(body.len())?;
-    request_id_headers(&mut head, envelope, &id)?;
-    retry_headers(&mut head, rejection.retry_after(), rejection.should_retry())?;
-    limit_headers(&mut head, envelope, &rejection.standing().unwrap_or(standing))?;
-    client.write_response_header(Box::new(head)).await?;
-    client.write_response_body(body, true).await?;
+    let mut head = client.begin(status)?;
+    head.put(&header::CONTENT_TYPE, &JSON);
+    request_id_headers(&mut head, envelope, request_id);
+    retry_headers(&mut head, rejection.retry_after(), rejection.should_retry());
+    limit_headers(&mut head, envelope, &rejection.standing().unwrap_or(standing));
+    write_whole(client, head, body).await?;
     if !client.is_body_done() {
         discard(client, discard_max).await;
     }
@@ -99,20 +98,24 @@ pub async fn reject(
 
 /// A whole answer of the gateway's own.
 pub async fn json(
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     status: u16,
     body: &serde_json::Value,
     request: Option<(Envelope, Uuid)>,
 ) -> Result<(), BError> {
     let body = Bytes::from(body.to_string());
-    let mut head = ResponseHeader::build(status, Some(6))?;
-    head.insert_header(header::CONTENT_TYPE, "application/json")?;
-    head.set_content_length(body.len())?;
+    let mut head = client.begin(status)?;
+    head.put(&header::CONTENT_TYPE, &JSON);
     if let Some((envelope, id)) = request {
-        request_id_headers(&mut head, envelope, &id.as_hyphenated().to_string())?;
+        request_id_headers(&mut head, envelope, id);
     }
-    client.write_response_header(Box::new(head)).await?;
-    client.write_response_body(body, true).await
+    write_whole(client, head, body).await
+}
+
+async fn write_whole(client: &mut Client<'_>, head: Head, body: Bytes) -> Result<(), BError> {
+    client.write_head(head, Length::Known(body.len())).await?;
+    client.write(body).await?;
+    client.finish().await
 }
 
 /// An answer to something that never became a request: head and body as they go over the wire.
@@ -139,10 +142,10 @@ pub fn bare(status: u16, code: &str, message: &str, envelope: Envelope) -> Vec<u
     .into_bytes()
 }
 
-async fn discard(client: &mut ServerSession, bytes_max: usize) {
+async fn discard(client: &mut Client<'_>, bytes_max: usize) {
     let read = async {
         let mut left = bytes_max;
-        while let Ok(Some(bytes)) = client.read_request_body().await {
+        while let Ok(Some(bytes)) = client.read().await {
             match left.checked_sub(bytes.len()) {
                 Some(less) => left = less,
                 None => break,
@@ -164,78 +167,64 @@ pub struct Origin<'a> {
     pub standing: Standing,
 }
 
-/// How the length of a body is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Length {
-    Known(usize),
-    Unknown,
+/// What the client gets in another form than the provider sent it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changed {
+    /// Without the provider's encoding.
+    pub is_decoded: bool,
+    /// Of a body in another dialect.
+    pub content_type: Option<&'static str>,
 }
 
 /// The head of a provider's answer as the client gets it.
-pub fn answer_head(
-    status: u16,
-    upstream: &HeaderMap,
-    origin: &Origin<'_>,
-    (length, version): (Length, Version),
-) -> Result<ResponseHeader, BError> {
-    let mut head = ResponseHeader::build_no_case(status, Some(upstream.len() + 8))?;
+pub fn answer_head(head: &mut Head, upstream: &HeaderMap, origin: &Origin<'_>, changed: Changed) {
     let connection = upstream.get(header::CONNECTION);
     for (name, value) in upstream {
-        if headers::is_passed_back(name) && !headers::is_nominated(connection, name) {
-            head.append_header(name, value)?;
+        let is_ours = match *name {
+            header::CONTENT_ENCODING => changed.is_decoded,
+            header::CONTENT_TYPE => changed.content_type.is_some(),
+            _ => is_told(name, origin.envelope, &origin.standing),
+        };
+        let is_passed = headers::is_passed_back(name) && !headers::is_nominated(connection, name);
+        if is_passed && !is_ours {
+            head.put(name, value);
         }
     }
-    match length {
-        Length::Known(bytes) => head.set_content_length(bytes)?,
-        // There is no body to frame.
-        Length::Unknown if status == 204 => {}
-        Length::Unknown if version == Version::HTTP_11 => {
-            head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-        }
-        Length::Unknown => {}
+    if let Some(content_type) = changed.content_type {
+        head.put_text(&header::CONTENT_TYPE, content_type);
     }
-    let id = origin.request_id.as_hyphenated().to_string();
-    request_id_headers(&mut head, origin.envelope, &id)?;
+    request_id_headers(head, origin.envelope, origin.request_id);
     let upstream_id = upstream.get(X_REQUEST_ID).or_else(|| upstream.get(REQUEST_ID));
     if let Some(upstream_id) = upstream_id {
-        head.insert_header(X_UPSTREAM_REQUEST_ID, upstream_id)?;
+        head.put(&X_UPSTREAM_REQUEST_ID, upstream_id);
     }
-    head.insert_header(X_DEPLOYMENT, text(&origin.deployment.name))?;
-    head.insert_header(X_MODEL, text(&origin.target.row.model_alias))?;
-    head.insert_header(X_PROVIDER, HeaderValue::from_static(origin.target.row.provider))?;
-    head.insert_header(X_ATTEMPTS, origin.attempts)?;
-    head.insert_header(X_CACHE, HeaderValue::from_static("bypass"))?;
-    limit_headers(&mut head, origin.envelope, &origin.standing)?;
-    Ok(head)
+    head.put_text(&X_DEPLOYMENT, &origin.deployment.name);
+    head.put_text(&X_MODEL, &origin.target.row.model_alias);
+    head.put_text(&X_PROVIDER, origin.target.row.provider);
+    head.put(&X_ATTEMPTS, &HeaderValue::from(origin.attempts));
+    head.put_text(&X_CACHE, "bypass");
+    limit_headers(head, origin.envelope, &origin.standing);
 }
 
 /// `request-id` is where Anthropic's SDKs look.
-fn request_id_headers(
-    head: &mut ResponseHeader,
-    envelope: Envelope,
-    id: &str,
-) -> Result<(), BError> {
-    head.insert_header(X_REQUEST_ID, id)?;
+fn request_id_headers(head: &mut Head, envelope: Envelope, id: Uuid) {
+    let mut text = Uuid::encode_buffer();
+    let id = &*id.as_hyphenated().encode_lower(&mut text);
+    head.put_text(&X_REQUEST_ID, id);
     if envelope == Envelope::Anthropic {
-        head.insert_header(REQUEST_ID, id)?;
+        head.put_text(&REQUEST_ID, id);
     }
-    Ok(())
 }
 
 /// When to come back, in whole seconds rounded up, and whether to.
-pub fn retry_headers(
-    head: &mut ResponseHeader,
-    retry_after: Option<Duration>,
-    should_retry: Option<bool>,
-) -> Result<(), BError> {
+fn retry_headers(head: &mut Head, retry_after: Option<Duration>, should_retry: Option<bool>) {
     if let Some(wait) = retry_after {
         let seconds = wait.as_millis().div_ceil(1000).max(1);
-        head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
+        head.put_text(&header::RETRY_AFTER, &seconds.to_string());
     }
     if let Some(should_retry) = should_retry {
-        head.insert_header(X_SHOULD_RETRY, if should_retry { "true" } else { "false" })?;
+        head.put_text(&X_SHOULD_RETRY, if should_retry { "true" } else { "false" });
     }
-    Ok(())
 }
 
 /// As OpenAI writes it: `6m0s`, `1s`, `20ms`.
@@ -260,58 +249,46 @@ fn moment_after(now_unix_ms: u64, duration: Duration) -> String {
     moment.and_then(|moment| moment.format(format).ok()).unwrap_or_default()
 }
 
-/// The tightest limits of the request, in place of what the provider says of its own: the client has
-/// to do with ours.
-fn limit_headers(
-    head: &mut ResponseHeader,
-    envelope: Envelope,
-    standing: &Standing,
-) -> Result<(), BError> {
-    if standing.is_empty() {
-        return Ok(());
-    }
+/// Each of the tightest limits, and what its headers are called.
+fn told(standing: &Standing) -> impl Iterator<Item = (Tightest, &'static LimitNames)> {
     let kinds = [(standing.requests, &LIMIT_REQUESTS), (standing.tokens, &LIMIT_TOKENS)];
-    for (tightest, names) in kinds {
-        let Some(Tightest { limit, remaining, resets_in }) = tightest else { continue };
-        let [of_limit, of_remaining, of_reset] = &names.openai;
-        head.insert_header(of_limit, limit)?;
-        head.insert_header(of_remaining, remaining)?;
-        head.insert_header(of_reset, short_duration(resets_in))?;
-        if envelope == Envelope::Anthropic {
-            let [of_limit, of_remaining, of_reset] = &names.anthropic;
-            head.insert_header(of_limit, limit)?;
-            head.insert_header(of_remaining, remaining)?;
-            head.insert_header(of_reset, moment_after(standing.unix_ms, resets_in))?;
-        }
-    }
-    Ok(())
+    kinds.into_iter().filter_map(|(tightest, names)| Some((tightest?, names)))
 }
 
-/// A name as a header value; what a header cannot hold is percent-encoded.
-fn text(name: &str) -> HeaderValue {
-    HeaderValue::from_str(name).unwrap_or_else(|_| {
-        let encoded: String = name
-            .bytes()
-            .map(|byte| match byte {
-                b' '..=b'~' if byte != b'%' => char::from(byte).to_string(),
-                _ => format!("%{byte:02X}"),
-            })
-            .collect();
-        HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+/// Whether the gateway says `name` itself, in place of what the provider says of its own limits: the
+/// client has to do with ours.
+fn is_told(name: &HeaderName, envelope: Envelope, standing: &Standing) -> bool {
+    told(standing).any(|(_, names)| {
+        names.openai.contains(name)
+            || envelope == Envelope::Anthropic && names.anthropic.contains(name)
     })
+}
+
+/// The tightest limits of the request.
+fn limit_headers(head: &mut Head, envelope: Envelope, standing: &Standing) {
+    for (Tightest { limit, remaining, resets_in }, names) in told(standing) {
+        let [of_limit, of_remaining, of_reset] = &names.openai;
+        head.put(of_limit, &HeaderValue::from(limit));
+        head.put(of_remaining, &HeaderValue::from(remaining));
+        head.put_text(of_reset, &short_duration(resets_in));
+        if envelope == Envelope::Anthropic {
+            let [of_limit, of_remaining, of_reset] = &names.anthropic;
+            head.put(of_limit, &HeaderValue::from(limit));
+            head.put(of_remaining, &HeaderValue::from(remaining));
+            head.put_text(of_reset, &moment_after(standing.unix_ms, resets_in));
+        }
+    }
 }
 
 /// The last provider's own answer, after all attempts have failed.
 pub async fn last_answer(
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     answer: LastAnswer,
     origin: &Origin<'_>,
     retry_after: Option<Duration>,
 ) -> Result<(), BError> {
-    let version = client.req_header().version;
-    let length = (Length::Known(answer.body.len()), version);
-    let mut head = answer_head(answer.status, &answer.headers, origin, length)?;
-    retry_headers(&mut head, retry_after, Some(false))?;
-    client.write_response_header(Box::new(head)).await?;
-    client.write_response_body(answer.body, true).await
+    let mut head = client.begin(answer.status)?;
+    answer_head(&mut head, &answer.headers, origin, Changed::default());
+    retry_headers(&mut head, retry_after, Some(false));
+    write_whole(client, head, answer.body).await
 }

@@ -32,6 +32,7 @@ pub struct PathScope<'a> {
 }
 
 const SCOPED: &str = "/v1/completion/";
+const STORED: &str = "/v1/responses/";
 
 /// The route of a request, or `None` for a path that is not served. `path` is without a query.
 pub fn route<'a>(method: &Method, path: &'a str) -> Option<Route<'a>> {
@@ -53,7 +54,12 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Option<Route<'a>> {
     if let Some(id) = path.strip_prefix("/v1/models/").filter(|id| is_get && !id.is_empty()) {
         return Some(Route::Model { id });
     }
-    path.strip_prefix("/v1/responses/").and_then(|rest| stored_response(method, rest))
+    path.strip_prefix(STORED).and_then(|rest| stored_response(method, rest))
+}
+
+/// Whether the target of a request follows from what its head asks for.
+pub fn is_header_routed(path_and_query: &str) -> bool {
+    path_and_query.starts_with(STORED)
 }
 
 fn body_endpoint(path: &str) -> Option<Endpoint> {

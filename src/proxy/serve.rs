@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use http::header;
 use pingora_core::connectors::TransportConnector;
-use pingora_core::protocols::http::ServerSession;
-use pingora_error::{BError, ErrorType};
+use pingora_error::BError;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -21,6 +20,7 @@ use crate::dialect::{Dialect, Endpoint, Envelope};
 use crate::net::pool::Pool;
 use crate::proxy::admit::{self, Known};
 use crate::proxy::call::{self, BodyLimits, Call};
+use crate::proxy::client::Client;
 use crate::proxy::convert::Reading;
 use crate::proxy::flow::{Entered, Flow};
 use crate::proxy::forward::{Exhausted, Request};
@@ -85,7 +85,7 @@ pub enum Stop {
     Gone(BError),
 }
 
-/// What became of a request in `request_filter`.
+/// What became of a request.
 pub(super) enum Served {
     Answered,
     /// Pingora's own upstream path takes over.
@@ -106,10 +106,10 @@ impl Gateway {
     /// Answers one request. An error means that the client cannot be answered any more.
     pub(super) async fn serve(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         ctx: &mut RequestCtx,
     ) -> Result<Served, BError> {
-        client.set_write_timeout(Some(self.limits.write_timeout));
+        client.set_write_timeout(self.limits.write_timeout);
         let stop = match self.answer(client, ctx).await {
             Ok(served) => return Ok(served),
             Err(stop) => stop,
@@ -124,15 +124,10 @@ impl Gateway {
     }
 
     /// The order of things.
-    async fn answer(
-        &self,
-        client: &mut ServerSession,
-        ctx: &mut RequestCtx,
-    ) -> Result<Served, Stop> {
-        let head = client.req_header();
-        let path = head.uri.path().to_owned();
-        ctx.envelope = routes::envelope(&path, head.headers.contains_key("anthropic-version"));
-        let route = routes::route(&head.method, &path).ok_or(Rejection::NotFound)?;
+    async fn answer(&self, client: &mut Client<'_>, ctx: &mut RequestCtx) -> Result<Served, Stop> {
+        let path = client.path().to_owned();
+        ctx.envelope = routes::envelope(&path, client.headers().contains_key("anthropic-version"));
+        let route = routes::route(client.method(), &path).ok_or(Rejection::NotFound)?;
         let is_probe = matches!(route, Route::Healthz | Route::Readyz);
         if self.limits.in_flight_max < self.flow.in_flight() && !is_probe {
             return Err(Rejection::Overloaded { retry_after: Duration::from_secs(1) }.into());
@@ -173,14 +168,14 @@ impl Gateway {
     /// Key, workspace, environment and scopes. From here on there is a row.
     fn admit(
         &self,
-        client: &ServerSession,
+        client: &Client<'_>,
         ctx: &mut RequestCtx,
         (endpoint, scope): (Endpoint, Option<PathScope<'_>>),
     ) -> Result<Known, Rejection> {
         let snapshot = self.state.snapshot.load();
-        let source_ip = client.client_addr().and_then(|addr| Some(addr.as_inet()?.ip()));
+        let source_ip = client.ip();
         let now_us = self.clock.unix_micros();
-        let headers = &client.req_header().headers;
+        let headers = client.headers();
         let known = admit::identify(headers, &self.state, &snapshot).map_err(|unknown| {
             self.metrics.refused_keys.inc(unknown.label());
             self.usage.refused(source_ip, now_us / 60_000_000);
@@ -209,7 +204,7 @@ impl Gateway {
     /// A request whose target follows from its body: read, understand, select, attempt, relay.
     async fn complete(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         known: &Known,
         endpoint: Endpoint,
@@ -220,7 +215,7 @@ impl Gateway {
         let recorder = recorder(ctx);
         recorder.waited(reading.elapsed());
         recorder.note(|row| row.request_bytes = body.len() as u64);
-        let call = Call::parse(endpoint, &client.req_header().headers, body)?;
+        let call = Call::parse(endpoint, client.headers(), body)?;
         note_call(recorder, &call, known);
         let deployment = select::resolve(&call, &known.key, &known.environment)?;
         recorder.deployment(&deployment);
@@ -241,7 +236,7 @@ impl Gateway {
         let answer = tokio::select! {
             biased;
             answer = self.forward(&request, &selected, recorder) => answer,
-            error = left(client) => return Err(Stop::Gone(error)),
+            error = client.left() => return Err(Stop::Gone(error)),
         };
         match answer {
             Ok(answer) => {
@@ -271,7 +266,7 @@ impl Gateway {
     /// All attempts failed: the last provider's own answer, or ours.
     async fn give_up(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         selected: &Selected,
         exhausted: Exhausted,
@@ -312,7 +307,7 @@ impl Gateway {
 
     async fn reject(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         rejection: &Rejection,
     ) -> Result<Served, BError> {
@@ -361,12 +356,12 @@ impl Gateway {
         }
     }
 
-    async fn healthz(client: &mut ServerSession) -> Result<Served, Stop> {
+    async fn healthz(client: &mut Client<'_>) -> Result<Served, Stop> {
         respond::json(client, 200, &json!({"status": "ok"}), None).await.map_err(Stop::Gone)?;
         Ok(Served::Answered)
     }
 
-    async fn readyz(&self, client: &mut ServerSession) -> Result<Served, Stop> {
+    async fn readyz(&self, client: &mut Client<'_>) -> Result<Served, Stop> {
         let (status, text) =
             if self.flow.is_draining() { (503, "draining") } else { (200, "ready") };
         respond::json(client, status, &json!({"status": text}), None).await.map_err(Stop::Gone)?;
@@ -376,7 +371,7 @@ impl Gateway {
     /// Exactly what this key may call, in the caller's shape.
     async fn list_models(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         known: &Known,
         id: Option<&str>,
@@ -421,26 +416,26 @@ fn note_call(recorder: &mut Recorder, call: &Call, known: &Known) {
 
 /// What all attempts share, read from the client's head once.
 fn request<'a>(
-    client: &ServerSession,
+    client: &Client<'_>,
     call: &'a Call,
     known: &'a Known,
     (selected, deadline, request_id): (&'a Selected, Instant, Uuid),
 ) -> Request<'a> {
-    let head = client.req_header();
+    let (client_headers, query) = (client.headers(), client.query());
     let mut forwarded = BytesMut::with_capacity(256);
-    headers::forward(&head.headers, &mut forwarded);
-    if !head.headers.contains_key(header::CONTENT_TYPE) {
+    headers::forward(client_headers, &mut forwarded);
+    if !client_headers.contains_key(header::CONTENT_TYPE) {
         headers::line("content-type", b"application/json", &mut forwarded);
     }
     let is_messages = call.endpoint.dialect() == Dialect::Messages;
-    if is_messages && !head.headers.contains_key("anthropic-version") {
+    if is_messages && !client_headers.contains_key("anthropic-version") {
         headers::line("anthropic-version", b"2023-06-01", &mut forwarded);
     }
-    let accept_encoding = head.headers.get(header::ACCEPT_ENCODING).filter(|_| !call.is_stream);
+    let accept_encoding = client_headers.get(header::ACCEPT_ENCODING).filter(|_| !call.is_stream);
     let accepted = accept_encoding.map_or(&b"identity"[..], |value| value.as_bytes());
     headers::line("accept-encoding", accepted, &mut forwarded);
-    let is_beta = is_messages
-        && head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "beta=true"));
+    let is_beta =
+        is_messages && query.is_some_and(|query| query.split('&').any(|pair| pair == "beta=true"));
     Request {
         call,
         forwarded: forwarded.freeze(),
@@ -451,18 +446,6 @@ fn request<'a>(
         deadline,
         request_id,
         reading: Reading::default(),
-    }
-}
-
-/// Resolves when the client has left. One that sends more than its request is not watched any
-/// further, and its connection ends with the answer.
-pub(super) async fn left(client: &mut ServerSession) -> BError {
-    match client.read_body_or_idle(true).await {
-        Err(error) if *error.etype() != ErrorType::ConnectError => error,
-        _ => {
-            client.set_keepalive(None);
-            std::future::pending().await
-        }
     }
 }
 
@@ -509,7 +492,7 @@ mod tests {
 
     /// The size of the future that `make` makes, which is never made here.
     fn future_size<'a, F: Future>(
-        _make: impl FnOnce(&'a Gateway, &'a mut ServerSession, &'a mut RequestCtx) -> F,
+        _make: impl FnOnce(&'a Gateway, &'a mut Client<'static>, &'a mut RequestCtx) -> F,
     ) -> usize {
         size_of::<F>()
     }

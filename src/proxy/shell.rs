@@ -1,13 +1,13 @@
 //! The gateway as Pingora sees it: which of its hooks lead where.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pingora_core::modules::http::HttpModules;
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{BError, Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -16,58 +16,18 @@ use pingora_timeout::timeout;
 
 use crate::dialect::Envelope;
 use crate::id::new_request_id;
+use crate::proxy::client::{Client, Exchange};
 use crate::proxy::record::Ending;
 use crate::proxy::respond;
 use crate::proxy::serve::{Gateway, RequestCtx, Served, asked};
 use crate::rejection::Rejection;
 use crate::usage::record::Outcome;
 
+/// The gateway behind Pingora's hooks.
+pub struct Shell(pub Arc<Gateway>);
+
 impl Gateway {
-    /// Closes the connection after what has been written; a client that does not take that is not
-    /// waited for.
-    async fn shut(&self, client: &mut ServerSession) {
-        drop(timeout(self.limits.write_timeout, client.shutdown()).await);
-    }
-
-    /// A panic ends this request alone: its client gets a 500, its row says so.
-    async fn after_panic(
-        &self,
-        client: &mut ServerSession,
-        ctx: &mut RequestCtx,
-    ) -> Result<bool, BError> {
-        self.metrics.panics.inc();
-        tracing::error!(request_id = %ctx.request_id, "a request panicked");
-        let has_begun = client.response_written().is_some();
-        let request = asked(ctx);
-        Self::end(
-            ctx,
-            Ending {
-                outcome: Outcome::GatewayError,
-                status: 500,
-                error_class: Some("internal_error"),
-            },
-        );
-        if has_begun {
-            self.shut(client).await;
-            return Err(cut());
-        }
-        client.set_keepalive(None);
-        respond::reject(client, &Rejection::Internal, &request, respond::DISCARD_BYTES_MAX).await?;
-        Ok(true)
-    }
-}
-
-/// The error that makes Pingora drop a connection without ending the body.
-#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
-fn cut() -> BError {
-    Error::explain(ErrorType::InternalError, "the answer was cut")
-}
-
-#[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = RequestCtx;
-
-    fn new_ctx(&self) -> RequestCtx {
+    fn new_request(&self) -> RequestCtx {
         RequestCtx {
             request_id: new_request_id(),
             began: Instant::now(),
@@ -78,6 +38,69 @@ impl ProxyHttp for Gateway {
         }
     }
 
+    /// Answers a request of HTTP/1.1 whose target follows from its body, or that has none.
+    pub async fn exchange(&self, exchange: &mut Exchange) {
+        let mut ctx = self.new_request();
+        let mut client = Client::Exchange(exchange);
+        match self.serve_apart(&mut client, &mut ctx).await {
+            Ok(Served::Answered) => {}
+            // Without a target there is nothing that Pingora could do.
+            Ok(Served::Cut | Served::Upstream) | Err(_) => client.cut().await,
+        }
+    }
+
+    /// A panic ends this request alone: its client gets a 500, its row says so.
+    async fn serve_apart(
+        &self,
+        client: &mut Client<'_>,
+        ctx: &mut RequestCtx,
+    ) -> Result<Served, BError> {
+        let served = AssertUnwindSafe(self.serve(client, ctx)).catch_unwind().await;
+        match served {
+            Ok(served) => served,
+            Err(_panic) => self.after_panic(client, ctx).await,
+        }
+    }
+
+    async fn after_panic(
+        &self,
+        client: &mut Client<'_>,
+        ctx: &mut RequestCtx,
+    ) -> Result<Served, BError> {
+        self.metrics.panics.inc();
+        tracing::error!(request_id = %ctx.request_id, "a request panicked");
+        let request = asked(ctx);
+        Self::end(
+            ctx,
+            Ending {
+                outcome: Outcome::GatewayError,
+                status: 500,
+                error_class: Some("internal_error"),
+            },
+        );
+        if client.has_begun() {
+            return Ok(Served::Cut);
+        }
+        client.close_after();
+        respond::reject(client, &Rejection::Internal, &request, respond::DISCARD_BYTES_MAX).await?;
+        Ok(Served::Answered)
+    }
+}
+
+/// The error that makes Pingora drop a connection without ending the body.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
+fn cut() -> BError {
+    Error::explain(ErrorType::InternalError, "the answer was cut")
+}
+
+#[async_trait]
+impl ProxyHttp for Shell {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        self.0.new_request()
+    }
+
     /// None of Pingora's modules: nothing compresses or rewrites.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
@@ -86,18 +109,17 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut RequestCtx,
     ) -> Result<bool, BError> {
-        let client = session.as_downstream_mut();
-        let served = AssertUnwindSafe(self.serve(client, ctx)).catch_unwind().await;
-        match served {
-            Ok(Ok(Served::Answered)) => Ok(true),
-            Ok(Ok(Served::Upstream)) => Ok(false),
-            Ok(Ok(Served::Cut)) => {
-                // What was written goes out, and then the connection closes in mid-body.
-                self.shut(client).await;
+        let gateway = &*self.0;
+        let mut client = Client::Session(session.as_downstream_mut());
+        match gateway.serve_apart(&mut client, ctx).await? {
+            Served::Answered => Ok(true),
+            Served::Upstream => Ok(false),
+            Served::Cut => {
+                // What was written goes out, and then the connection closes in mid-body; a client
+                // that does not take it is not waited for.
+                drop(timeout(gateway.limits.write_timeout, client.cut()).await);
                 Err(cut())
             }
-            Ok(Err(error)) => Err(error),
-            Err(_panic) => self.after_panic(client, ctx).await,
         }
     }
 
@@ -106,7 +128,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         ctx: &mut RequestCtx,
     ) -> Result<Box<HttpPeer>, BError> {
-        self.stored_peer(ctx).await
+        self.0.stored_peer(ctx).await
     }
 
     async fn upstream_request_filter(
@@ -115,7 +137,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<(), BError> {
-        Self::stored_request(session, upstream, ctx)
+        Gateway::stored_request(session, upstream, ctx)
     }
 
     async fn response_filter(
@@ -127,7 +149,7 @@ impl ProxyHttp for Gateway {
     where
         Self::CTX: Send + Sync,
     {
-        Self::stored_response(upstream, ctx)
+        Gateway::stored_response(upstream, ctx)
     }
 
     /// The last of a header-routed answer: its row is written before the client has it.
@@ -141,7 +163,7 @@ impl ProxyHttp for Gateway {
     where
         Self::CTX: Send + Sync,
     {
-        Self::stored_part(session, body.as_ref().map_or(0, Bytes::len), is_end, ctx);
+        Gateway::stored_part(session, body.as_ref().map_or(0, Bytes::len), is_end, ctx);
         Ok(None)
     }
 
@@ -154,14 +176,14 @@ impl ProxyHttp for Gateway {
     where
         Self::CTX: Send + Sync,
     {
-        self.stored_failed(session, error, ctx).await
+        self.0.stored_failed(session, error, ctx).await
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx)
     where
         Self::CTX: Send + Sync,
     {
-        Self::stored_logged(session, error, ctx);
+        Gateway::stored_logged(session, error, ctx);
     }
 
     /// Failures are counted and logged where they are handled, without query strings.

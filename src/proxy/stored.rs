@@ -22,6 +22,7 @@ use crate::dialect::Dialect;
 use crate::id::{ConnectionId, EnvironmentId};
 use crate::net::resolve::{Addresses, NoAddress};
 use crate::proxy::admit::Known;
+use crate::proxy::client::Client;
 use crate::proxy::record::Ending;
 use crate::proxy::serve::{Gateway, RequestCtx, asked};
 use crate::proxy::{headers, respond};
@@ -190,9 +191,9 @@ impl Gateway {
         error: &Error,
         ctx: &mut RequestCtx,
     ) -> FailToProxy {
-        let client = session.as_downstream_mut();
+        let mut client = Client::Session(session.as_downstream_mut());
         let is_ours = matches!(error.esource(), ErrorSource::Downstream);
-        if ctx.stored.is_none() || is_ours || client.response_written().is_some() {
+        if ctx.stored.is_none() || is_ours || client.has_begun() {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let is_timeout = matches!(
@@ -206,7 +207,7 @@ impl Gateway {
         };
         let rejection = Rejection::Upstream { status, message, retry_after: None };
         let request = asked(ctx);
-        let written = respond::reject(client, &rejection, &request, 0).await;
+        let written = respond::reject(&mut client, &rejection, &request, 0).await;
         FailToProxy { error_code: written.unwrap_or(0), can_reuse_downstream: false }
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
 use pingora_error::{BError, ErrorType};
@@ -21,13 +21,11 @@ use crate::json::Spliced;
 use crate::net::peer::UpstreamPeer;
 use crate::net::pool::Pool;
 use crate::net::resolve::{Addresses, NoAddress};
+use crate::proxy::incoming::{Incoming, Left, READ_BYTES_MIN};
 use crate::route::failure::Failure;
 
 /// A request of up to this size leaves in one write.
 const ONE_WRITE_MAX: usize = 64 * 1024;
-/// Room for one read: a head and a short answer, or an event or two.
-const READ_BYTES_MIN: usize = 4 * 1024;
-const READ_BYTES_MAX: usize = 64 * 1024;
 /// A cold name is waited for this long.
 const RESOLVE_MAX: Duration = Duration::from_secs(1);
 /// Addresses of one name that one attempt tries.
@@ -60,20 +58,7 @@ pub struct Sent {
     stream: Stream,
     peer: UpstreamPeer,
     pub head: AnswerHead,
-    left: Left,
-    /// What has been read and not been taken.
-    read: BytesMut,
-    /// Room for the next read.
-    read_bytes: usize,
-}
-
-/// What is still to come of a body.
-enum Left {
-    Nothing,
-    Bytes(u64),
-    Chunks(Box<ChunkedCheck>),
-    /// Everything until the connection ends.
-    All,
+    body: Incoming,
 }
 
 /// Finds or makes a connection within `time`.
@@ -198,7 +183,8 @@ impl Unanswered {
                         Framing::UntilClose => Left::All,
                     };
                     let Self { stream, peer } = self;
-                    return Ok(Sent { stream, peer, head, left, read, read_bytes: READ_BYTES_MIN });
+                    let body = Incoming::new(read, left);
+                    return Ok(Sent { stream, peer, head, body });
                 }
                 None => {}
             }
@@ -216,93 +202,20 @@ impl Unanswered {
 impl Sent {
     /// The next part of the body, as much as is there; `None` at its end.
     pub async fn read(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            if let Some(part) = self.take_part()? {
-                return Ok(Some(part));
-            }
-            if self.is_done() {
-                return Ok(None);
-            }
-            let room = match self.left {
-                // All of a short answer lies together.
-                Left::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
-                _ => self.read_bytes,
-            };
-            self.read.reserve(room.min(READ_BYTES_MAX));
-            let n = self.stream.read_buf(&mut self.read).await?;
-            if n == 0 {
-                return match self.left {
-                    Left::All => {
-                        self.left = Left::Nothing;
-                        Ok(None)
-                    }
-                    _ => Err(io::ErrorKind::UnexpectedEof.into()),
-                };
-            }
-            // Long answers are read in large pieces, and waiting for slow ones takes little room.
-            self.read_bytes = (2 * n).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
-        }
-    }
-
-    /// The data in what has been read.
-    fn take_part(&mut self) -> io::Result<Option<Bytes>> {
-        if self.read.is_empty() {
-            return Ok(None);
-        }
-        let part = match &mut self.left {
-            Left::Nothing => return Ok(None),
-            Left::All => self.read.split(),
-            Left::Bytes(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
-                *left -= here as u64;
-                if *left == 0 {
-                    self.left = Left::Nothing;
-                }
-                self.read.split_to(here)
-            }
-            Left::Chunks(chunks) => {
-                let data = take_data(chunks, &mut self.read)?;
-                if chunks.is_done() {
-                    self.left = Left::Nothing;
-                }
-                data
-            }
-        };
-        Ok(Some(part.freeze()).filter(|part| !part.is_empty()))
+        self.body.next(&mut self.stream).await
     }
 
     /// Whether the whole body has been read.
     pub fn is_done(&self) -> bool {
-        matches!(self.left, Left::Nothing)
+        self.body.is_done()
     }
 
     /// Gives the connection back, if it is clean.
     pub fn release(self, pool: &Arc<Pool>) {
-        if self.head.is_kept && self.is_done() && self.read.is_empty() {
+        if self.head.is_kept && self.body.is_clean() {
             self.peer.idle().put(self.stream, pool);
         }
     }
-}
-
-/// Takes the data out of `read`, which begins within a chunked body: the chunks move together over
-/// their framing.
-fn take_data(chunks: &mut ChunkedCheck, read: &mut BytesMut) -> io::Result<BytesMut> {
-    let mut pieces = Vec::new();
-    let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    let taken = chunks.feed_data(read, |piece| pieces.push(piece)).map_err(malformed)?;
-    let mut body = read.split_to(taken);
-    let mut end = pieces.first().map_or(0, |first| first.start);
-    let start = end;
-    for piece in pieces {
-        let bytes = piece.len();
-        if piece.start != end {
-            body.copy_within(piece, end);
-        }
-        end += bytes;
-    }
-    body.truncate(end);
-    body.advance(start);
-    Ok(body)
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 mod host;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::error::HeadError;
 use super::table::{NAME, TARGET, TOKEN, value_span};
 
@@ -110,6 +113,21 @@ pub fn check(head: &[u8]) -> Result<Head<'_>, HeadError> {
         fields.take_in(&header)?;
         rest = after;
     }
+}
+
+/// The headers of a head that has passed [`check`]. The values are slices of it.
+pub fn headers(head: &Bytes) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    let line_end = memchr::memchr(b'\n', head).map_or(head.len(), |at| at + 1);
+    let mut rest = head.get(line_end..).unwrap_or_default();
+    while let Some((Header { name, value }, after)) = next_header(rest) {
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(value));
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
+            headers.append(name, value);
+        }
+        rest = after;
+    }
+    headers
 }
 
 /// Splits off a line that ends with CRLF and has no other CR in it.

@@ -15,7 +15,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::head::chunked::{ChunkError, ChunkedCheck};
+use crate::head::chunked::ChunkedCheck;
 
 /// Passes everything through, and fails the read that brings bad framing.
 pub(super) struct ChunkGuard {
@@ -24,17 +24,11 @@ pub(super) struct ChunkGuard {
 }
 
 impl ChunkGuard {
-    /// `read` is what came with the head; the stream comes back if that is bad already. Says how much
-    /// of it belongs to the body.
-    pub(super) fn wrap(
-        inner: Stream,
-        read: &[u8],
-    ) -> Result<(Stream, usize), (Stream, ChunkError)> {
+    /// `read` is what came with the head. If it is bad already, so is the next read.
+    pub(super) fn wrap(inner: Stream, read: &[u8]) -> Stream {
         let mut check = ChunkedCheck::default();
-        match check.feed(read) {
-            Ok(body_bytes) => Ok((Box::new(Self { inner, check }), body_bytes)),
-            Err(error) => Err((inner, error)),
-        }
+        let _passed = check.feed(read).unwrap_or(0);
+        Box::new(Self { inner, check })
     }
 
     /// The stream inside, if there is a guard around it.

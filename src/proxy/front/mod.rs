@@ -1,8 +1,8 @@
 //! A connection of a client: one strictly framed request after the other.
 //!
 //! Pingora's parser is lenient, and gives a slow head as long as each byte comes in time. So the head
-//! is read here, under one deadline, and checked; what passes is handed on to Pingora as bytes that
-//! it has already read. TLS connections that negotiated HTTP/2, and h2c where it is switched on,
+//! is read here, under one deadline, and checked. A request whose target follows from its head is
+//! handed on to Pingora as bytes that it has already read; all others go to the gateway. TLS connections that negotiated HTTP/2, and h2c where it is switched on,
 //! go to Pingora as they are.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Shutdown, Stream};
@@ -26,9 +26,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::control::live::lock;
 use crate::head::HeadError;
 use crate::head::check::{self, Framing};
+use crate::head::chunked::{ChunkError, ChunkedCheck};
+use crate::proxy::client::Exchange;
 use crate::proxy::front::chunk_guard::ChunkGuard;
 use crate::proxy::serve::Gateway;
-use crate::proxy::{respond, routes};
+use crate::proxy::{Shell, respond, routes};
 use crate::telemetry::metrics::{Malformed, Metrics, RefusedConnection};
 
 mod chunk_guard;
@@ -55,7 +57,9 @@ pub struct FrontLimits {
 
 /// What accepts connections and hands their requests to the gateway.
 pub struct Front {
-    proxy: Arc<HttpProxy<Gateway>>,
+    gateway: Arc<Gateway>,
+    /// For HTTP/2, and for requests whose target follows from their head.
+    proxy: Arc<HttpProxy<Shell>>,
     limits: FrontLimits,
     metrics: Arc<Metrics>,
     open: Arc<Connections>,
@@ -89,8 +93,9 @@ struct Read {
 }
 
 impl Front {
-    pub fn new(proxy: Arc<HttpProxy<Gateway>>, limits: FrontLimits, metrics: Arc<Metrics>) -> Self {
-        Self { proxy, limits, metrics, open: Arc::default() }
+    pub fn new(gateway: Arc<Gateway>, proxy: HttpProxy<Shell>, limits: FrontLimits) -> Self {
+        let metrics = Arc::clone(&gateway.metrics);
+        Self { gateway, proxy: Arc::new(proxy), limits, metrics, open: Arc::default() }
     }
 
     /// Counts a connection in, or says which limit it is over.
@@ -123,6 +128,7 @@ impl Front {
     /// Serves the requests of an HTTP/1.1 connection until it closes.
     async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
         let mut stop = pin!(signalled(shutdown));
+        let ip = peer_ip(&stream);
         let mut idle_max = self.limits.header_timeout; // A new connection has to say something.
         for served in 0.. {
             let read = match self.next_head(&mut stream, stop.as_mut(), idle_max).await {
@@ -136,40 +142,59 @@ impl Front {
                     return self.refuse(stream, &check::oversized(&head), &head).await;
                 }
             };
-            let (head, body) = read.bytes.split_at(read.end);
-            let framing = match check::check(head) {
-                Ok(head) => head.framing,
-                Err(error) => return self.refuse(stream, &error, head).await,
+            let Read { bytes: mut rest, end } = read;
+            let head = rest.split_to(end).freeze();
+            let checked = match check::check(&head) {
+                Ok(checked) => checked,
+                Err(error) => return self.refuse(stream, &error, &head).await,
             };
-            let body_bytes = match framing {
-                Framing::None => 0,
-                Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
-                Framing::Chunked => match ChunkGuard::wrap(stream, body) {
-                    Ok((guarded, body_bytes)) => {
-                        stream = guarded;
-                        body_bytes
-                    }
-                    Err((stream, error)) => {
-                        self.metrics.malformed_requests.inc(Malformed::Chunk);
-                        let message = error.to_string();
-                        let problem =
-                            Problem { status: 400, code: "invalid_request", message: &message };
-                        return refuse(stream, &problem, head).await;
-                    }
-                },
+            let body_bytes = match body_bytes(checked.framing, &rest) {
+                Ok(body_bytes) => body_bytes,
+                Err(error) => {
+                    self.metrics.malformed_requests.inc(Malformed::Chunk);
+                    let message = error.to_string();
+                    let problem =
+                        Problem { status: 400, code: "invalid_request", message: &message };
+                    return refuse(stream, &problem, &head).await;
+                }
             };
             // Of pipelined requests only the first is answered; its answer says so.
-            let is_last = body_bytes < body.len();
-            let left = if is_last { 0 } else { REQUESTS_PER_CONNECTION_MAX.saturating_sub(served) };
-            let mut session = ServerSession::new_http1(stream);
-            session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs()));
-            session.set_keepalive_reuses_remaining(Some(left));
-            session.set_pipelined_prefix(read.bytes);
-            let reused = HttpServerApp::process_new_http(&self.proxy, session, shutdown).await;
-            let Some((reusable, _settings)) = reused.map(ReusedHttpStream::consume) else { return };
-            stream = ChunkGuard::unwrap(reusable);
+            let is_last = body_bytes < rest.len()
+                || REQUESTS_PER_CONNECTION_MAX <= served
+                || *shutdown.borrow();
+            let kept = if routes::is_header_routed(checked.target) {
+                if checked.framing == Framing::Chunked {
+                    stream = ChunkGuard::wrap(stream, &rest);
+                }
+                self.pass_to_pingora(stream, (&head, &rest), is_last, shutdown).await
+            } else {
+                let mut exchange = Exchange::new(stream, ip, (&head, &checked), rest);
+                if is_last {
+                    exchange.close_after();
+                }
+                self.gateway.exchange(&mut exchange).await;
+                exchange.end().await
+            };
+            let Some(kept) = kept else { return };
+            stream = kept;
             idle_max = self.limits.keepalive_timeout;
         }
+    }
+
+    /// One request over Pingora's own upstream path, which reads its head once more.
+    async fn pass_to_pingora(
+        &self,
+        stream: Stream,
+        (head, rest): (&Bytes, &BytesMut),
+        is_last: bool,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let mut session = ServerSession::new_http1(stream);
+        session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs()));
+        session.set_keepalive_reuses_remaining(Some(u32::from(!is_last)));
+        session.set_pipelined_prefix([head, &rest[..]].concat()[..].into());
+        let reused = HttpServerApp::process_new_http(&self.proxy, session, shutdown).await;
+        reused.map(ReusedHttpStream::consume).map(|(stream, _)| ChunkGuard::unwrap(stream))
     }
 
     /// Reads until a whole head is there. What came after it stays in the buffer.
@@ -264,6 +289,16 @@ async fn signalled(shutdown: &ShutdownWatch) {
     let mut shutdown = shutdown.clone();
     if shutdown.wait_for(|is_set| *is_set).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// How many bytes of the body are among `rest`, at most. Chunks that are framed wrongly are known
+/// before anybody is asked for.
+fn body_bytes(framing: Framing, rest: &[u8]) -> Result<usize, ChunkError> {
+    match framing {
+        Framing::None => Ok(0),
+        Framing::Length(length) => Ok(usize::try_from(length).unwrap_or(usize::MAX)),
+        Framing::Chunked => ChunkedCheck::new().feed(rest),
     }
 }
 

@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header;
-use pingora_core::protocols::http::ServerSession;
 use pingora_error::{BError, ErrorType};
 use tokio::time::sleep_until;
 
@@ -22,12 +20,13 @@ use crate::config::resources::{OnDisconnect, Timeouts};
 use crate::dialect::{Dialect, Endpoint};
 use crate::proxy::attempt::Answer;
 use crate::proxy::call::Call;
+use crate::proxy::client::{Client, Length};
 use crate::proxy::flow::Flow;
 use crate::proxy::forward::{credential, result_of};
 use crate::proxy::record::{Ending, Recorder};
-use crate::proxy::respond::{self, Length, Origin};
+use crate::proxy::respond::{self, Changed, Origin};
 use crate::proxy::select::Selected;
-use crate::proxy::serve::{Gateway, RequestCtx, left};
+use crate::proxy::serve::{Gateway, RequestCtx};
 use crate::route::breaker;
 use crate::route::failure::{Failure, Stage, judge};
 use crate::sse::{OwnError, error_event};
@@ -77,7 +76,7 @@ impl Gateway {
     /// whole answer.
     pub async fn relay(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         mut answer: Box<Answer>,
         source: &Source<'_>,
@@ -114,7 +113,7 @@ impl Gateway {
     /// The head, and what has been held back.
     async fn begin(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         answer: &mut Answer,
         source: &Source<'_>,
@@ -133,30 +132,27 @@ impl Gateway {
             Some(length) => Length::Known(length),
             None => Length::Unknown,
         };
-        let version = client.req_header().version;
-        let mut head =
-            respond::answer_head(answer.status, &answer.headers, &origin, (length, version))?;
-        if answer.body.is_decoded() {
-            head.remove_header(&header::CONTENT_ENCODING);
-        }
-        if let Some(content_type) = answer.body.translated_type() {
-            head.insert_header(header::CONTENT_TYPE, content_type)?;
-        }
+        let mut head = client.begin(answer.status)?;
+        let changed = Changed {
+            is_decoded: answer.body.is_decoded(),
+            content_type: answer.body.translated_type(),
+        };
+        respond::answer_head(&mut head, &answer.headers, &origin, changed);
         if self.limits.server_timing {
             let millis = ctx.began.elapsed().as_secs_f64() * 1e3;
-            head.insert_header("server-timing", format!("gateway;dur={millis:.3}"))?;
+            head.put_text(&respond::SERVER_TIMING, &format!("gateway;dur={millis:.3}"));
         }
         // Then the head is all that the client waits for.
         if answer.body.is_done() && answer.body.held_bytes() == 0 {
             self.record_whole(ctx, answer, source);
         }
-        client.write_response_header(Box::new(head)).await
+        client.write_head(head, length).await
     }
 
     /// Part after part, until the upstream has no more.
     async fn pass(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         answer: &mut Answer,
         source: &Source<'_>,
@@ -176,15 +172,15 @@ impl Gateway {
             }
             let waiting = Instant::now();
             for part in answer.body.take_ready() {
-                client.write_response_body(part, false).await.map_err(Broken::Client)?;
+                client.write(part).await.map_err(Broken::Client)?;
                 pace.last_write = waiting;
             }
             // What came before the break is the client's.
             checked.map_err(Broken::Upstream)?;
             if is_done {
-                client.write_response_body(Bytes::new(), true).await.map_err(Broken::Client)?;
-                return Ok(());
+                return client.finish().await.map_err(Broken::Client);
             }
+            client.flush().await.map_err(Broken::Client)?;
             let more = next_part(client, &mut answer.body, &mut pace).await;
             if let Some(recorder) = &mut ctx.recorder {
                 recorder.waited(waiting.elapsed());
@@ -192,8 +188,7 @@ impl Gateway {
             match more {
                 // The dialect's last event has been passed on: nothing is missing.
                 Err(Broken::Upstream(_)) if answer.body.is_over() => {
-                    let ended = client.write_response_body(Bytes::new(), true).await;
-                    return ended.map_err(Broken::Client);
+                    return client.finish().await.map_err(Broken::Client);
                 }
                 more => more?,
             }
@@ -203,7 +198,7 @@ impl Gateway {
     /// The dialect's own error event, unless the provider has just sent one.
     async fn say_broken(
         &self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         answer: &Answer,
         source: &Source<'_>,
         (failure, request_id): (&Failure, &str),
@@ -232,7 +227,7 @@ impl Gateway {
             },
         );
         // The cut that follows says the same to a client that cannot be written to.
-        drop(client.write_response_body(Bytes::from(event), false).await);
+        drop(client.write(Bytes::from(event)).await);
     }
 
     /// Reads on for the usage after the client has left.
@@ -329,7 +324,7 @@ impl Gateway {
 
 /// Waits for the next part of the answer; meanwhile watches the client and the clock.
 async fn next_part(
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     body: &mut Body,
     pace: &mut Pace<'_>,
 ) -> Result<(), Broken> {
@@ -342,7 +337,7 @@ async fn next_part(
             tokio::select! {
                 biased;
                 read = &mut read => break read.map_err(Broken::Upstream)?,
-                error = left(client) => return Err(Broken::Client(error)),
+                error = client.left() => return Err(Broken::Client(error)),
                 () = &mut timer => {}
             }
             match pace.due(Instant::now(), is_at_boundary) {
@@ -350,7 +345,8 @@ async fn next_part(
                 Due::Failed(failure) => return Err(Broken::Upstream(failure)),
                 Due::Heartbeat => {
                     let comment = Bytes::from_static(HEARTBEAT);
-                    client.write_response_body(comment, false).await.map_err(Broken::Client)?;
+                    client.write(comment).await.map_err(Broken::Client)?;
+                    client.flush().await.map_err(Broken::Client)?;
                     pace.last_write = Instant::now();
                 }
             }
