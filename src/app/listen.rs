@@ -24,10 +24,6 @@ use crate::proxy::front::Front;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: u32 = 4_096;
-/// A head and a short body leave in one write.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-/// Small, because each held stream has one.
-const READ_BUFFER_BYTES: usize = 8 * 1024;
 /// Descriptors that are not connections: stores, logs, listeners.
 const DESCRIPTORS_RESERVED: usize = 64;
 
@@ -97,7 +93,8 @@ impl Sockets {
     ) -> (Service<Front>, Fds, TcpListener) {
         let mut service = Service::new("data plane".to_owned(), front);
         let mut fds = Fds::new();
-        let buffers = || L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
+        // What is read and written has buffers of its own, which last no longer than a request.
+        let buffers = L4BufferSettings::unbuffered;
         for (address, socket) in self.data {
             service.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers()));
             fds.add(address.to_string(), socket.into_raw_fd());

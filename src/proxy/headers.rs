@@ -14,6 +14,12 @@ pub const KEY_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("x-goog-api-key"),
 ];
 
+pub const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where Anthropic's SDKs look.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// Added to the client's `user-agent`.
 const AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
 
@@ -74,7 +80,7 @@ pub fn forward(headers: &HeaderMap, out: &mut BytesMut) {
     }
     out.put_slice(AGENT.as_bytes());
     out.put_slice(b"\r\n");
-    if let Some(parent) = headers.get("traceparent").and_then(continued) {
+    if let Some(parent) = headers.get(&TRACEPARENT).and_then(continued) {
         line("traceparent", parent.as_bytes(), out);
     }
 }

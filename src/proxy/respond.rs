@@ -14,7 +14,7 @@ use crate::dialect::Envelope;
 use crate::limit::{Standing, Tightest};
 use crate::proxy::client::{Client, Head, Length};
 use crate::proxy::forward::LastAnswer;
-use crate::proxy::headers;
+use crate::proxy::headers::{self, REQUEST_ID, X_REQUEST_ID};
 use crate::rejection::Rejection;
 
 /// What is read, and thrown away, of a body that nobody will read: closing with unread bytes would
@@ -22,8 +22,6 @@ use crate::rejection::Rejection;
 pub const DISCARD_BYTES_MAX: usize = 64 * 1024;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 const X_DEPLOYMENT: HeaderName = HeaderName::from_static("x-sluice-deployment");
 const X_MODEL: HeaderName = HeaderName::from_static("x-sluice-model");
@@ -194,8 +192,7 @@ pub fn answer_head(head: &mut Head, upstream: &HeaderMap, origin: &Origin<'_>, c
         head.put_text(&header::CONTENT_TYPE, content_type);
     }
     request_id_headers(head, origin.envelope, origin.request_id);
-    let upstream_id = upstream.get(X_REQUEST_ID).or_else(|| upstream.get(REQUEST_ID));
-    if let Some(upstream_id) = upstream_id {
+    if let Some(upstream_id) = upstream_id(upstream) {
         head.put(&X_UPSTREAM_REQUEST_ID, upstream_id);
     }
     head.put_text(&X_DEPLOYMENT, &origin.deployment.name);
@@ -206,7 +203,11 @@ pub fn answer_head(head: &mut Head, upstream: &HeaderMap, origin: &Origin<'_>, c
     limit_headers(head, origin.envelope, &origin.standing);
 }
 
-/// `request-id` is where Anthropic's SDKs look.
+/// The id that a provider gave the request.
+pub fn upstream_id(upstream: &HeaderMap) -> Option<&HeaderValue> {
+    upstream.get(&X_REQUEST_ID).or_else(|| upstream.get(&REQUEST_ID))
+}
+
 fn request_id_headers(head: &mut Head, envelope: Envelope, id: Uuid) {
     let mut text = Uuid::encode_buffer();
     let id = &*id.as_hyphenated().encode_lower(&mut text);

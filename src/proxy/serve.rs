@@ -126,7 +126,8 @@ impl Gateway {
     /// The order of things.
     async fn answer(&self, client: &mut Client<'_>, ctx: &mut RequestCtx) -> Result<Served, Stop> {
         let path = client.path().to_owned();
-        ctx.envelope = routes::envelope(&path, client.headers().contains_key("anthropic-version"));
+        ctx.envelope =
+            routes::envelope(&path, client.headers().contains_key(&headers::ANTHROPIC_VERSION));
         let route = routes::route(client.method(), &path).ok_or(Rejection::NotFound)?;
         let is_probe = matches!(route, Route::Healthz | Route::Readyz);
         if self.limits.in_flight_max < self.flow.in_flight() && !is_probe {
@@ -190,7 +191,7 @@ impl Gateway {
         };
         let metrics = Arc::clone(&self.metrics);
         let mut recorder = Recorder::new(arrival, &known.key, self.usage.clone(), metrics);
-        let client_request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+        let client_request_id = headers.get(&headers::X_REQUEST_ID).and_then(|id| id.to_str().ok());
         recorder.note(|row| row.client_request_id = client_request_id.map(short));
         ctx.recorder = Some(recorder);
         admit::admit(&known, endpoint, scope, now_us).inspect_err(|rejection| {
@@ -428,7 +429,7 @@ fn request<'a>(
         headers::line("content-type", b"application/json", &mut forwarded);
     }
     let is_messages = call.endpoint.dialect() == Dialect::Messages;
-    if is_messages && !client_headers.contains_key("anthropic-version") {
+    if is_messages && !client_headers.contains_key(&headers::ANTHROPIC_VERSION) {
         headers::line("anthropic-version", b"2023-06-01", &mut forwarded);
     }
     let accept_encoding = client_headers.get(header::ACCEPT_ENCODING).filter(|_| !call.is_stream);

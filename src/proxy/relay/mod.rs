@@ -292,7 +292,7 @@ impl Gateway {
         self.metrics.attempts.inc(target.connection.provider_label, result);
         self.remember_response(&observed, source, &target);
         let headers = &answer.headers;
-        let upstream_id = headers.get("x-request-id").or_else(|| headers.get("request-id"));
+        let upstream_id = respond::upstream_id(headers);
         let upstream_id = upstream_id.and_then(|id| id.to_str().ok()).map(Box::from);
         let mut row = answer.row.clone();
         row.total_us = u64::try_from(answer.began.elapsed().as_micros()).unwrap_or(u64::MAX);

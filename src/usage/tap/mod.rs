@@ -30,6 +30,8 @@ use crate::usage::record::{Tokens, UsageSource};
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// How much of a longer answer is looked at for its id and model.
 const HEAD_BYTES: usize = 4 * 1024;
+/// How much of a short one.
+const OPENING_BYTES: usize = 512;
 const TAIL_BYTES: usize = 64 * 1024;
 /// Text of this length is about one token, in the languages that models mostly speak.
 const TEXT_BYTES_PER_TOKEN: u64 = 4;
@@ -401,7 +403,7 @@ impl Seen {
 
     /// Reads a whole answer.
     fn body(&mut self, body: &[u8]) {
-        match whole_report(body) {
+        match closing_report(self.dialect, body).or_else(|| whole_report(body)) {
             Some(report) => {
                 self.take(report);
                 self.opening = Opening::Content;
@@ -429,14 +431,7 @@ impl Seen {
 
     /// Reads the id and the model at the beginning of a long answer, as far as they are there.
     fn head(&mut self, head: &[u8]) {
-        let valid = head.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        let mut report = Report::default();
-        top_level_strings(valid, |key, value| match key {
-            "id" => report.id = value.into(),
-            "model" => report.model = value.into(),
-            _ => {}
-        });
-        self.take(report);
+        self.take(opening_report(head));
     }
 
     /// Reads the end of a long answer.
@@ -503,6 +498,47 @@ impl Observed {
         self.source = UsageSource::Estimated;
         self
     }
+}
+
+/// What a whole answer reports, read from its two ends: usage stands behind the bulk, id and model
+/// before it. `None` when it is not found there, and all of the answer must be walked over.
+///
+/// In JSON a quote that no backslash stands before, and that a name and a colon follow, opens a key.
+/// When what follows the key's value closes one object and ends, the key is at the top level; and an
+/// answer that is cut off anywhere does not end so.
+fn closing_report(dialect: Dialect, body: &[u8]) -> Option<Report> {
+    let at = LAST_USAGE_KEY.rfind(body)?;
+    let (before, rest) = body.split_at_checked(at)?;
+    let rest = rest.get(LAST_USAGE_KEY.needle().len()..)?;
+    if !before.trim_ascii_start().starts_with(b"{") || before.ends_with(b"\\") {
+        return None;
+    }
+    let value = rest.trim_ascii_start().strip_prefix(b":")?;
+    let mut cursor = Cursor::new(std::str::from_utf8(value).ok()?);
+    cursor.skip_value(1).ok()?;
+    let usage = serde_json::from_str(cursor.slice(0..cursor.at())).ok()?;
+    while cursor.member(false).ok()?.is_some() {
+        cursor.skip_value(1).ok()?;
+    }
+    if cursor.peek_token().is_some() {
+        return None;
+    }
+    let opening = opening_report(before.get(..OPENING_BYTES).unwrap_or(before));
+    // Of a response the id must be known, wherever it stands.
+    let is_all = dialect != Dialect::Responses || !opening.id.is_null();
+    is_all.then_some(Report { usage, ..opening })
+}
+
+/// The id and the model at the beginning of an answer, as far as they are there.
+fn opening_report(head: &[u8]) -> Report {
+    let valid = head.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let mut report = Report::default();
+    top_level_strings(valid, |key, value| match key {
+        "id" => report.id = value.into(),
+        "model" => report.model = value.into(),
+        _ => {}
+    });
+    report
 }
 
 /// What a whole answer reports at its top level. The rest of it is walked over without being read;

@@ -422,3 +422,36 @@ proptest! {
         }
     }
 }
+
+/// JSON objects in which `usage` is said at any depth, and in texts.
+fn documents() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        (0_u32..9).prop_map(Value::from),
+        "[a\\\\\"]{0,6}".prop_map(Value::from),
+        Just(Value::from("\"usage\":{\"prompt_tokens\":1}}")),
+        Just(Value::from("usage")),
+        Just(serde_json::json!({"prompt_tokens": 3, "completion_tokens": 4})),
+    ];
+    let key = || prop_oneof![Just("usage".to_owned()), Just("id".to_owned()), "[ab\"]{0,2}"];
+    leaf.prop_recursive(3, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((key(), inner), 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn both_ends_of_an_answer_say_what_all_of_it_says(document in documents(), cut in 0_usize..200) {
+        let body = document.to_string();
+        let whole = whole_report(body.as_bytes());
+        if let Some(report) = closing_report(Dialect::Chat, body.as_bytes()) {
+            prop_assert_eq!(format!("{:?}", Some(report.usage)), format!("{:?}", whole.map(|whole| whole.usage)));
+        }
+        let cut_off = body.as_bytes().get(..cut.min(body.len() - 1)).unwrap_or_default();
+        prop_assert!(closing_report(Dialect::Chat, cut_off).is_none(), "{}", body);
+    }
+}
