@@ -256,7 +256,8 @@ impl ServerApp for Front {
                 return self.proxy.process_new(stream, shutdown).await;
             }
         }
-        self.serve(stream, shutdown).await;
+        // Once for a connection, not for each request.
+        Box::pin(self.serve(stream, shutdown)).await;
         None
     }
 
