@@ -179,7 +179,7 @@ impl Try<'_> {
             let is_reused = link.is_reused;
             *has_left = true;
             let began = Instant::now();
-            match self.exchange(link, head.clone(), body).await {
+            match self.exchange(link, &head, body).await {
                 Err((_, IsStale(true))) if is_reused && began.elapsed() < STALE_MAX => {
                     is_new_wanted = true;
                 }
@@ -193,7 +193,7 @@ impl Try<'_> {
     async fn exchange(
         &self,
         link: Link,
-        head: BytesMut,
+        head: &[u8],
         body: &Spliced,
     ) -> Result<Sent, (Failure, IsStale)> {
         let (time, failure) = self.within(self.target.timeouts.headers, Failure::HeadersTimeout);

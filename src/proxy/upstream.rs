@@ -139,19 +139,17 @@ fn connect_failure(error: &BError) -> Failure {
 
 impl Link {
     /// Sends a request. An error of the write may hide an answer: read it all the same.
-    pub async fn send(
-        mut self,
-        mut head: BytesMut,
-        body: &Spliced,
-    ) -> (Unanswered, io::Result<()>) {
+    pub async fn send(mut self, head: &[u8], body: &Spliced) -> (Unanswered, io::Result<()>) {
         let written = async {
             if body.len() <= ONE_WRITE_MAX {
+                let mut all = Vec::with_capacity(head.len() + body.len());
+                all.extend_from_slice(head);
                 for part in body.parts() {
-                    head.extend_from_slice(part);
+                    all.extend_from_slice(part);
                 }
-                self.stream.write_all(&head).await?;
+                self.stream.write_all(&all).await?;
             } else {
-                self.stream.write_all(&head).await?;
+                self.stream.write_all(head).await?;
                 for part in body.parts() {
                     self.stream.write_all(part).await?;
                 }

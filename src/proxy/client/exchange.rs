@@ -23,8 +23,8 @@ use crate::proxy::incoming::{Incoming, Left};
 
 /// What is gathered before it is written. Larger parts are not copied.
 const GATHERED_MAX: usize = 16 * 1024;
-/// Of the head of an answer, what is put in here.
-const HEAD_BYTES: usize = 256;
+/// Room for a head and a short body.
+const GATHERED_BYTES: usize = 4 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A request on a connection.
@@ -155,7 +155,7 @@ impl Exchange {
         // An answer that was begun and not sent is forgotten.
         let out = &mut self.gathered;
         out.clear();
-        out.reserve(HEAD_BYTES + lines.len());
+        out.reserve(GATHERED_BYTES.max(lines.len() + 256));
         out.put_slice(b"HTTP/1.1 ");
         out.put_slice(status.as_str().as_bytes());
         out.put_u8(b' ');

@@ -514,9 +514,10 @@ fn closing_report(dialect: Dialect, body: &[u8]) -> Option<Report> {
         return None;
     }
     let value = rest.trim_ascii_start().strip_prefix(b":")?;
-    let mut cursor = Cursor::new(std::str::from_utf8(value).ok()?);
-    cursor.skip_value(1).ok()?;
-    let usage = serde_json::from_str(cursor.slice(0..cursor.at())).ok()?;
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter();
+    let usage = values.next()?.ok()?;
+    let rest = value.get(values.byte_offset()..)?;
+    let mut cursor = Cursor::new(std::str::from_utf8(rest).ok()?);
     while cursor.member(false).ok()?.is_some() {
         cursor.skip_value(1).ok()?;
     }
