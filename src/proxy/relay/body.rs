@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::translated::Translated;
 use crate::dialect::Dialect;
+use crate::head::answer::Framing;
 use crate::proxy::attempt::is_json;
 use crate::proxy::forward::Request;
 use crate::proxy::upstream::Sent;
@@ -184,6 +185,8 @@ impl Body {
             }
             Form::Events | Form::Json => Some(Tap::new(dialect, mode)),
         };
+        let is_framed = sent.head.framing != Framing::UntilClose;
+        let tap = tap.map(|tap| if is_framed { tap.framed() } else { tap });
         // Without a body, the head is the end.
         let is_ended = inflater.is_none() && sent.is_done();
         Ok(Self {

@@ -119,9 +119,18 @@ enum Input {
     },
 }
 
+/// What tells whether all of an answer has come.
+#[derive(Debug)]
+enum Wholeness {
+    Framed,
+    /// Only the answer's own text does.
+    Unknown,
+}
+
 #[derive(Debug)]
 struct Seen {
     dialect: Dialect,
+    wholeness: Wholeness,
     usage: Option<Usage>,
     is_final: bool,
     is_degraded: bool,
@@ -166,6 +175,7 @@ impl Tap {
         };
         let seen = Seen {
             dialect,
+            wholeness: Wholeness::Unknown,
             usage: None,
             is_final: false,
             is_degraded: false,
@@ -182,6 +192,13 @@ impl Tap {
             has_given_up: false,
             reader: Reader { input, last_boundary: None, seen },
         }
+    }
+
+    /// Says that the answer's framing tells a whole answer from one that is cut off.
+    #[must_use]
+    pub fn framed(mut self) -> Self {
+        self.reader.seen.wholeness = Wholeness::Framed;
+        self
     }
 
     /// A tap for an answer with a `content-encoding`. `None` for one that cannot be read.
@@ -403,7 +420,11 @@ impl Seen {
 
     /// Reads a whole answer.
     fn body(&mut self, body: &[u8]) {
-        match closing_report(self.dialect, body).or_else(|| whole_report(body)) {
+        let from_its_ends = match self.wholeness {
+            Wholeness::Framed => closing_report(self.dialect, body),
+            Wholeness::Unknown => None,
+        };
+        match from_its_ends.or_else(|| whole_report(body)) {
             Some(report) => {
                 self.take(report);
                 self.opening = Opening::Content;
@@ -504,8 +525,8 @@ impl Observed {
 /// before it. `None` when it is not found there, and all of the answer must be walked over.
 ///
 /// In JSON a quote that no backslash stands before, and that a name and a colon follow, opens a key.
-/// When what follows the key's value closes one object and ends, the key is at the top level; and an
-/// answer that is cut off anywhere does not end so.
+/// When what follows the key's value closes one object and ends, the key is at the top level of an
+/// answer that is whole.
 fn closing_report(dialect: Dialect, body: &[u8]) -> Option<Report> {
     let at = LAST_USAGE_KEY.rfind(body)?;
     let (before, rest) = body.split_at_checked(at)?;

@@ -445,13 +445,11 @@ fn documents() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn both_ends_of_an_answer_say_what_all_of_it_says(document in documents(), cut in 0_usize..200) {
+    fn both_ends_of_an_answer_say_what_all_of_it_says(document in documents()) {
         let body = document.to_string();
         let whole = whole_report(body.as_bytes());
         if let Some(report) = closing_report(Dialect::Chat, body.as_bytes()) {
             prop_assert_eq!(format!("{:?}", Some(report.usage)), format!("{:?}", whole.map(|whole| whole.usage)));
         }
-        let cut_off = body.as_bytes().get(..cut.min(body.len() - 1)).unwrap_or_default();
-        prop_assert!(closing_report(Dialect::Chat, cut_off).is_none(), "{}", body);
     }
 }
