@@ -1,6 +1,7 @@
 //! What a request used, what that cost, and how it is kept.
 
 pub mod inflate;
+pub mod query;
 pub mod record;
 pub mod row;
 pub mod spool;

@@ -41,5 +41,6 @@ mod stored;
 mod tls;
 mod translate;
 mod upstream;
+mod usage_query;
 mod usage_rows;
 mod wire;

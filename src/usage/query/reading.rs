@@ -1,0 +1,174 @@
+//! The stores, read.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+
+use super::answer::{Cells, Plan};
+use super::ask::{Query, QueryError};
+use super::requests::{Cursor, RowQuery};
+use super::row::{self, Shown};
+use super::sql::{Source, Statement, Visible};
+use crate::usage::store::{Cancel, Reader, StoreError};
+
+/// Reads at once; more wait for their turn.
+const READS_MAX: usize = 8;
+/// Groups that a store may find for one question.
+const GROUPS_MAX: usize = 200_000;
+/// Percentiles of longer ranges come from roll-ups. An hour on top for those who ask for "a day" of
+/// whole hours.
+const EXACT_RANGE_US: i64 = 25 * 3_600 * 1_000_000;
+
+/// The store that `usage.url` names, for reading.
+#[derive(Debug, Clone)]
+pub enum Reading {
+    Sqlite(SqliteReading),
+}
+
+#[derive(Debug, Clone)]
+pub struct SqliteReading {
+    path: PathBuf,
+    /// How long rows are there; what is older is in the roll-ups alone.
+    rows_kept: Option<Duration>,
+    places: Arc<Semaphore>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("the usage store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        let error: &dyn std::error::Error = &error;
+        let source = error.source().map_or_else(String::new, |source| format!(": {source}"));
+        Self::Unavailable(format!("{error}{source}"))
+    }
+}
+
+/// One page of rows.
+#[derive(Debug)]
+pub struct Page {
+    pub rows: Vec<Value>,
+    pub next_cursor: Option<String>,
+}
+
+impl Reading {
+    pub fn sqlite(path: PathBuf, rows_kept: Option<Duration>) -> Self {
+        Self::Sqlite(SqliteReading { path, rows_kept, places: Arc::new(Semaphore::new(READS_MAX)) })
+    }
+
+    /// The answer to `query` over the workspaces that are `visible`.
+    pub async fn usage(
+        &self,
+        query: Query,
+        visible: Visible,
+        now_us: i64,
+    ) -> Result<Value, ReadError> {
+        let source = self.source(&query, now_us);
+        let plan = Plan::new(query, source, visible);
+        let totals = self.cells(plan.totals(), GROUPS_MAX).await?;
+        let ranked = plan.rank(totals);
+        let buckets = match plan.buckets(&ranked)? {
+            None => None,
+            Some(statement) => Some(self.cells(statement, usize::MAX).await?),
+        };
+        Ok(plan.answer(&ranked, buckets))
+    }
+
+    /// Rows while they are there and percentiles can be exact, else roll-ups, if they can answer.
+    fn source(&self, query: &Query, now_us: i64) -> Source {
+        let Self::Sqlite(sqlite) = self;
+        let kept_us = sqlite
+            .rows_kept
+            .map_or(i64::MAX, |kept| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+        let is_kept = query.range.from_us >= now_us.saturating_sub(kept_us);
+        let is_short = query.range.len_us() <= EXACT_RANGE_US;
+        match query.is_rolled_up() && !(is_short && is_kept) {
+            false => Source::Rows,
+            true if query.granularity.is_fine() => Source::Minutes,
+            true => Source::Hours,
+        }
+    }
+
+    pub async fn requests(&self, query: RowQuery, visible: Visible) -> Result<Page, ReadError> {
+        let statement = query.page(Source::View, &visible);
+        let mut rows = self.rows(statement).await?;
+        let has_more = rows.len() > query.limit;
+        rows.truncate(query.limit);
+        let last = rows.last().filter(|_| has_more).and_then(|shown| shown.cursor);
+        Ok(Page {
+            next_cursor: last.map(Cursor::show),
+            rows: rows.into_iter().map(|shown| Value::Object(shown.row)).collect(),
+        })
+    }
+
+    async fn rows(&self, statement: Statement) -> Result<Vec<Shown>, ReadError> {
+        let Self::Sqlite(sqlite) = self;
+        sqlite
+            .read(move |reader, cancel| {
+                let mut rows = Vec::new();
+                reader.objects(&statement, cancel, &mut |cells: Map<String, Value>| {
+                    rows.push(row::shown(cells));
+                    true
+                })?;
+                Ok(rows)
+            })
+            .await
+    }
+
+    async fn cells(&self, statement: Statement, rows_max: usize) -> Result<Vec<Cells>, ReadError> {
+        let Self::Sqlite(sqlite) = self;
+        let rows = sqlite
+            .read(move |reader, cancel| {
+                let mut rows = Vec::new();
+                reader.cells(&statement, cancel, &mut |cells| {
+                    rows.push(cells);
+                    rows.len() <= rows_max
+                })?;
+                Ok(rows)
+            })
+            .await?;
+        if rows.len() > rows_max {
+            let text = format!("find more than {rows_max} groups; filter, or take fewer");
+            return Err(QueryError { field: "dimensions".to_owned(), text }.into());
+        }
+        Ok(rows)
+    }
+}
+
+impl SqliteReading {
+    /// Calls `look` where it may block. Whoever no longer waits for the answer ends the statement.
+    async fn read<T, F>(&self, look: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader, &Cancel) -> Result<T, StoreError> + Send + 'static,
+    {
+        let closed = || ReadError::Unavailable("it is closed".to_owned());
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let path = self.path.clone();
+        let cancel = Cancel::default();
+        let guard = cancel.clone().on_drop();
+        let looked = tokio::task::spawn_blocking(move || {
+            let _place = place; // Kept until it is over, even when nobody waits any more.
+            let reader = Reader::open(&path)?;
+            look(&reader, &cancel)
+        });
+        let looked = looked.await.map_err(|_panicked| closed())?;
+        guard.defuse();
+        Ok(looked?)
+    }
+}
+
+impl Page {
+    pub fn json(self) -> Value {
+        json!({ "data": self.rows, "next_cursor": self.next_cursor })
+    }
+}
