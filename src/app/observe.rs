@@ -36,7 +36,9 @@ pub(super) struct Observed {
 }
 
 impl Observed {
+    /// For the admin listener; a scrape finds the same parts.
     pub(super) fn admin_state(self, token: TokenDigest, usage: &UsageConfig) -> AdminState {
+        self.metrics.set_sources(self.sources());
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
@@ -73,7 +75,7 @@ impl Observed {
     }
 
     /// Where a scrape finds what the metrics do not count themselves.
-    pub(super) fn sources(&self) -> Sources {
+    fn sources(&self) -> Sources {
         let state = Arc::clone(&self.state);
         let flow = Arc::clone(&self.flow);
         let usage = self.usage.clone();
