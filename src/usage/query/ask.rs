@@ -95,9 +95,10 @@ impl Query {
         Ok(query)
     }
 
-    pub(crate) fn is_rolled_up(&self) -> bool {
+    /// Whether roll-ups can answer.
+    pub(crate) fn is_rolled_up(&self, is_clickhouse: bool) -> bool {
         let mut all = self.dimensions.iter().chain(self.filters.iter().map(|f| &f.dimension));
-        all.all(Dimension::is_rolled_up)
+        all.all(|dimension| dimension.is_rolled_up(is_clickhouse))
     }
 }
 
@@ -355,7 +356,7 @@ mod tests {
         assert_eq!(query.filters.len(), 3);
         assert_eq!(query.filters[1].values, [Some("200".to_owned()), Some("404".to_owned())]);
         assert_eq!(query.filters[2].values[0], None);
-        assert!(!query.is_rolled_up());
+        assert!(!query.is_rolled_up(false));
     }
 
     #[test]

@@ -96,9 +96,13 @@ impl Dimension {
         known.map_or_else(String::new, |(name, _)| name.to_owned())
     }
 
-    /// Whether roll-ups know it.
-    pub(crate) const fn is_rolled_up(&self) -> bool {
-        !matches!(self, Self::EndUser | Self::SourceIp | Self::Metadata(_))
+    /// Whether roll-ups know it: those of `SQLite` more than those of `ClickHouse`.
+    pub(crate) const fn is_rolled_up(&self, is_clickhouse: bool) -> bool {
+        match self {
+            Self::EndUser | Self::SourceIp | Self::Metadata(_) => false,
+            Self::Key | Self::Target => !is_clickhouse,
+            _ => true,
+        }
     }
 
     /// The columns it is made of; an id stands before its name.

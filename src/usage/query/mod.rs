@@ -10,13 +10,15 @@
 //! answer     measures of a store -> the answer
 //! requests   rows one by one, in pages
 //! row        a row as the API shows it
+//! clickhouse statements on a server
 //! reading    the stores
 //! ```
 //!
-//! All but `reading` is pure.
+//! All but the last two are pure.
 
 mod answer;
 mod ask;
+mod clickhouse;
 mod dimension;
 mod metric;
 mod period;
@@ -27,6 +29,7 @@ pub(super) mod sketch;
 pub(super) mod sql;
 
 pub use self::ask::{Query, QueryError};
+pub use self::clickhouse::Servers;
 pub use self::dimension::Dimension;
 pub use self::metric::Metric;
 pub use self::period::{Granularity, Range};

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::{Cells, Plan};
 use super::ask::{Query, QueryError};
+use super::clickhouse::Servers;
 use super::requests::{Cursor, RowQuery};
 use super::row::{self, Shown};
 use super::sql::{Source, Statement, Visible};
@@ -26,6 +27,14 @@ const EXACT_RANGE_US: i64 = 25 * 3_600 * 1_000_000;
 #[derive(Debug, Clone)]
 pub enum Reading {
     Sqlite(SqliteReading),
+    ClickHouse(ClickHouseReading),
+}
+
+#[derive(Debug, Clone)]
+pub struct ClickHouseReading {
+    servers: Servers,
+    rows_kept: Option<Duration>,
+    places: Arc<Semaphore>,
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +74,11 @@ impl Reading {
         Self::Sqlite(SqliteReading { path, rows_kept, places: Arc::new(Semaphore::new(READS_MAX)) })
     }
 
+    pub fn clickhouse(servers: Servers, rows_kept: Option<Duration>) -> Self {
+        let places = Arc::new(Semaphore::new(READS_MAX));
+        Self::ClickHouse(ClickHouseReading { servers, rows_kept, places })
+    }
+
     /// The answer to `query` over the workspaces that are `visible`.
     pub async fn usage(
         &self,
@@ -85,21 +99,35 @@ impl Reading {
 
     /// Rows while they are there and percentiles can be exact, else roll-ups, if they can answer.
     fn source(&self, query: &Query, now_us: i64) -> Source {
-        let Self::Sqlite(sqlite) = self;
-        let kept_us = sqlite
-            .rows_kept
-            .map_or(i64::MAX, |kept| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+        let (rows_kept, is_clickhouse) = match self {
+            Self::Sqlite(sqlite) => (sqlite.rows_kept, false),
+            Self::ClickHouse(clickhouse) => (clickhouse.rows_kept, true),
+        };
+        let kept_us =
+            rows_kept.map_or(i64::MAX, |kept| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
         let is_kept = query.range.from_us >= now_us.saturating_sub(kept_us);
         let is_short = query.range.len_us() <= EXACT_RANGE_US;
-        match query.is_rolled_up() && !(is_short && is_kept) {
-            false => Source::Rows,
-            true if query.granularity.is_fine() => Source::Minutes,
-            true => Source::Hours,
+        let is_fine = query.granularity.is_fine();
+        let reads_rows = !query.is_rolled_up(is_clickhouse) || (is_short && is_kept);
+        match is_clickhouse {
+            // Workspaces have no minutes there.
+            true if reads_rows || is_fine => Source::ClickHouse { is_exact: is_short },
+            true => Source::ClickHouseHours,
+            false if reads_rows => Source::Rows,
+            false if is_fine => Source::Minutes,
+            false => Source::Hours,
+        }
+    }
+
+    const fn row_source(&self) -> Source {
+        match self {
+            Self::Sqlite(_) => Source::View,
+            Self::ClickHouse(_) => Source::ClickHouse { is_exact: true },
         }
     }
 
     pub async fn requests(&self, query: RowQuery, visible: Visible) -> Result<Page, ReadError> {
-        let statement = query.page(Source::View, &visible);
+        let statement = query.page(self.row_source(), &visible);
         let mut rows = self.rows(statement).await?;
         let has_more = rows.len() > query.limit;
         rows.truncate(query.limit);
@@ -111,31 +139,33 @@ impl Reading {
     }
 
     async fn rows(&self, statement: Statement) -> Result<Vec<Shown>, ReadError> {
-        let Self::Sqlite(sqlite) = self;
-        sqlite
-            .read(move |reader, cancel| {
-                let mut rows = Vec::new();
-                reader.objects(&statement, cancel, &mut |cells: Map<String, Value>| {
-                    rows.push(row::shown(cells));
-                    true
-                })?;
-                Ok(rows)
-            })
-            .await
+        let sqlite = match self {
+            Self::Sqlite(sqlite) => sqlite,
+            Self::ClickHouse(clickhouse) => {
+                let _place = clickhouse.places.acquire().await.map_err(|_| closed())?;
+                let rows = clickhouse.servers.objects(&statement).await?;
+                return Ok(rows.into_iter().map(row::shown).collect());
+            }
+        };
+        let look = move |reader: &Reader, cancel: &Cancel| {
+            let mut rows = Vec::new();
+            reader.objects(&statement, cancel, &mut |cells: Map<String, Value>| {
+                rows.push(row::shown(cells));
+                true
+            })?;
+            Ok(rows)
+        };
+        sqlite.read(look).await
     }
 
     async fn cells(&self, statement: Statement, rows_max: usize) -> Result<Vec<Cells>, ReadError> {
-        let Self::Sqlite(sqlite) = self;
-        let rows = sqlite
-            .read(move |reader, cancel| {
-                let mut rows = Vec::new();
-                reader.cells(&statement, cancel, &mut |cells| {
-                    rows.push(cells);
-                    rows.len() <= rows_max
-                })?;
-                Ok(rows)
-            })
-            .await?;
+        let rows = match self {
+            Self::Sqlite(sqlite) => sqlite.cells(statement, rows_max).await?,
+            Self::ClickHouse(clickhouse) => {
+                let _place = clickhouse.places.acquire().await.map_err(|_| closed())?;
+                clickhouse.servers.cells(&statement, rows_max).await?
+            }
+        };
         if rows.len() > rows_max {
             let text = format!("find more than {rows_max} groups; filter, or take fewer");
             return Err(QueryError { field: "dimensions".to_owned(), text }.into());
@@ -144,14 +174,29 @@ impl Reading {
     }
 }
 
+fn closed() -> ReadError {
+    ReadError::Unavailable("it is closed".to_owned())
+}
+
 impl SqliteReading {
+    async fn cells(&self, statement: Statement, rows_max: usize) -> Result<Vec<Cells>, ReadError> {
+        self.read(move |reader, cancel| {
+            let mut rows = Vec::new();
+            reader.cells(&statement, cancel, &mut |cells| {
+                rows.push(cells);
+                rows.len() <= rows_max
+            })?;
+            Ok(rows)
+        })
+        .await
+    }
+
     /// Calls `look` where it may block. Whoever no longer waits for the answer ends the statement.
     async fn read<T, F>(&self, look: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
         F: FnOnce(&Reader, &Cancel) -> Result<T, StoreError> + Send + 'static,
     {
-        let closed = || ReadError::Unavailable("it is closed".to_owned());
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         let path = self.path.clone();
         let cancel = Cancel::default();

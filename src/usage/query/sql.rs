@@ -9,12 +9,11 @@ use uuid::Uuid;
 
 use super::ask::Query;
 use super::dimension::{Column, Dimension, Filter, Kind};
-use super::metric::{Measure, Money};
+use super::metric::{Measure, Money, Timing};
 use super::period::{Granularity, Range};
 
 /// Whose SQL, and where the rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "the reader of ClickHouse makes its variant")]
 pub(crate) enum Source {
     /// Rows of `SQLite`.
     Rows,
@@ -23,10 +22,11 @@ pub(crate) enum Source {
     /// Roll-ups of `SQLite`.
     Minutes,
     Hours,
-    /// Rows of ClickHouse, with exact percentiles or without.
+    /// Rows of `ClickHouse`, with exact percentiles or without.
     ClickHouse {
         is_exact: bool,
     },
+    ClickHouseHours,
 }
 
 /// A value that is bound.
@@ -61,17 +61,17 @@ const SQLITE_JOINS: &str = " AS r JOIN callers AS c ON c.id = r.caller \
 
 impl Source {
     const fn is_clickhouse(self) -> bool {
-        matches!(self, Self::ClickHouse { .. })
+        matches!(self, Self::ClickHouse { .. } | Self::ClickHouseHours)
     }
 
     const fn is_roll_up(self) -> bool {
-        matches!(self, Self::Minutes | Self::Hours)
+        matches!(self, Self::Minutes | Self::Hours | Self::ClickHouseHours)
     }
 
     pub(crate) const fn unit_s(self) -> Option<i64> {
         match self {
             Self::Minutes => Some(60),
-            Self::Hours => Some(3_600),
+            Self::Hours | Self::ClickHouseHours => Some(3_600),
             Self::Rows | Self::View | Self::ClickHouse { .. } => None,
         }
     }
@@ -79,7 +79,7 @@ impl Source {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Minutes => "minutes",
-            Self::Hours => "hours",
+            Self::Hours | Self::ClickHouseHours => "hours",
             Self::Rows | Self::View | Self::ClickHouse { .. } => "rows",
         }
     }
@@ -91,6 +91,7 @@ impl Source {
             Self::Minutes => "usage_minutes",
             Self::Hours => "usage_hours",
             Self::ClickHouse { .. } => "usage",
+            Self::ClickHouseHours => "usage_workspace_hour",
         }
     }
 
@@ -100,6 +101,16 @@ impl Source {
             Self::Rows | Self::View => "r.started_at / 1000000",
             Self::Minutes | Self::Hours => "r.start",
             Self::ClickHouse { .. } => "intDiv(toUnixTimestamp64Micro(r.started_at), 1000000)",
+            Self::ClickHouseHours => "toInt64(toUnixTimestamp(r.hour))",
+        }
+    }
+
+    /// When a row began, or the hours or minutes that it stands for.
+    const fn time(self) -> &'static str {
+        match self {
+            Self::Rows | Self::View | Self::ClickHouse { .. } => "r.started_at",
+            Self::Minutes | Self::Hours => "r.start",
+            Self::ClickHouseHours => "r.hour",
         }
     }
 }
@@ -159,7 +170,7 @@ fn bucket(source: Source, granularity: Granularity) -> String {
         Granularity::Fixed(width) => floor(0, width),
         Granularity::Week => floor(345_600, 604_800),
         Granularity::Month if source.is_clickhouse() => {
-            "toUnixTimestamp(toDateTime(toStartOfMonth(r.started_at), 'UTC'))".to_owned()
+            format!("toUnixTimestamp(toDateTime(toStartOfMonth({}), 'UTC'))", source.time())
         }
         Granularity::Month => format!("unixepoch({second}, 'unixepoch', 'start of month')"),
         Granularity::Total => "0".to_owned(),
@@ -169,22 +180,52 @@ fn bucket(source: Source, granularity: Granularity) -> String {
 /// What a measure is in SQL; NULL only for percentiles of nothing.
 fn expression(source: Source, measure: Measure) -> String {
     if let Measure::Quantiles(timing) = measure {
-        return quantiles(source, timing.column());
+        return quantiles(source, timing);
     }
-    let term = if source.is_roll_up() { rolled_up(measure) } else { of_row(source, measure) };
+    let term = match source {
+        Source::ClickHouseHours => clickhouse_hour(measure),
+        _ if source.is_roll_up() => rolled_up(measure),
+        _ => of_row(source, measure),
+    };
     format!("coalesce(sum({term}), 0)")
 }
 
-fn quantiles(source: Source, column: &str) -> String {
+fn quantiles(source: Source, timing: Timing) -> String {
     let levels = "(0.5, 0.9, 0.95, 0.99)";
+    let column = timing.column();
+    let rounded = |digests: &str| {
+        format!("arrayMap(x -> if(isFinite(x), toUInt64(round(x)), 0), {digests})")
+    };
     match source {
         Source::Rows | Source::View => format!("quantiles(r.{column})"),
         Source::Minutes | Source::Hours => format!("histogram_quantiles(r.{column}_histogram)"),
         Source::ClickHouse { is_exact: true } => format!("quantilesExact{levels}(r.{column})"),
-        Source::ClickHouse { is_exact: false } => format!(
-            "arrayMap(x -> if(isFinite(x), toUInt64(round(x)), 0), \
-             quantilesTDigest{levels}(r.{column}))"
-        ),
+        Source::ClickHouse { is_exact: false } => {
+            rounded(&format!("quantilesTDigest{levels}(r.{column})"))
+        }
+        Source::ClickHouseHours => {
+            let digest = match timing {
+                Timing::Latency => "latency_digest",
+                Timing::Ttft => "first_token_digest",
+                Timing::Overhead => "overhead_digest",
+            };
+            rounded(&format!("quantilesTDigestMerge{levels}(r.{digest})"))
+        }
+    }
+}
+
+/// Sums of `usage_workspace_hour`, which has names of its own.
+fn clickhouse_hour(measure: Measure) -> String {
+    let counted = |column: &str| format!("r.{column}");
+    match measure {
+        Measure::Dollars(money) => format!("intDiv(r.{}, 1000000000)", money.column()),
+        Measure::NanoDollars(money) => format!("r.{} % 1000000000", money.column()),
+        Measure::Timed(Timing::Ttft) => counted("first_tokens"),
+        Measure::Timed(_) => counted("requests"),
+        Measure::Unpriced => {
+            "CASE WHEN r.model != '' THEN r.requests - r.priced ELSE 0 END".to_owned()
+        }
+        _ => rolled_up(measure),
     }
 }
 
@@ -290,8 +331,8 @@ impl Statement {
         self.sql += " FROM ";
         self.sql += self.source.table();
         self.sql += match self.source {
-            Source::View | Source::ClickHouse { .. } => " AS r",
             Source::Rows | Source::Minutes | Source::Hours => SQLITE_JOINS,
+            _ => " AS r",
         };
     }
 
@@ -336,15 +377,12 @@ impl Statement {
     }
 
     pub(crate) fn within(&mut self, range: Range) {
-        let (column, from, to) = if self.source.is_roll_up() {
-            ("r.start", range.from_us / 1_000_000, range.to_us / 1_000_000)
-        } else {
-            ("r.started_at", range.from_us, range.to_us)
-        };
+        let column = self.source.time();
+        let unit = if column == "r.start" { 1_000_000 } else { 1 };
         self.sql += &format!(" WHERE {column} >= ");
-        self.bind_time(from);
+        self.bind_time(range.from_us / unit);
         self.sql += &format!(" AND {column} < ");
-        self.bind_time(to);
+        self.bind_time(range.to_us / unit);
     }
 
     pub(crate) fn bind_time(&mut self, time: i64) {
