@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 pub use problem::AdminError;
 use token::TokenDigest;
-pub use usage::{Seen, UsageApi};
+pub use usage::{SeenBy, UsageApi};
 
 /// How long one call may look for its answer.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -182,7 +182,7 @@ async fn require_token(State(shared): State<Shared>, mut request: Request, next:
     let given = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
     let token = given.and_then(token::bearer);
     if token.is_some_and(|token| shared.state.token.matches(token)) {
-        request.extensions_mut().insert(Seen::everything());
+        request.extensions_mut().insert(SeenBy::everything());
         next.run(request).await
     } else {
         AdminError::Unauthorized.into_response()

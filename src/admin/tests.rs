@@ -73,7 +73,12 @@ fn state(status: Arc<Mutex<ReadyStatus>>) -> AdminState {
         limit_usage: Arc::new(|kind, (workspace, environment, name)| {
             Ok((kind == "keys").then(|| json!([workspace, environment, name])))
         }),
-        usage: UsageApi { reading: None, clock: Clock::fixed(0) },
+        usage: UsageApi {
+            reading: None,
+            sink: None,
+            workspace: Arc::new(|_| None),
+            clock: Clock::fixed(0),
+        },
     }
 }
 

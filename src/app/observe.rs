@@ -20,7 +20,8 @@ use crate::proxy::limits::now;
 use crate::route::breaker;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};
-use crate::usage::query::Reading;
+use crate::usage::address::Address;
+use crate::usage::query::{Reading, Servers};
 use crate::usage::store::UsageSink;
 
 /// The parts that are looked at.
@@ -42,7 +43,7 @@ impl Observed {
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
-        let usage = UsageApi { reading: reading(usage), clock: self.clock.clone() };
+        let usage = self.usage_api(usage);
         AdminState {
             token,
             metrics: Arc::new(move || metrics.render()),
@@ -61,6 +62,25 @@ impl Observed {
                 Ok(limits::usage(&of_limits, owner, place, now(&clock)))
             }),
             usage,
+        }
+    }
+
+    fn usage_api(&self, usage: &UsageConfig) -> UsageApi {
+        let state = Arc::clone(&self.state);
+        let workspace = move |name: &str| {
+            let snapshot = state.snapshot.load();
+            let mut environments = snapshot.environments.values();
+            let names = environments.find_map(|environment| {
+                let names = &environment.workspace_names;
+                names.iter().any(|known| **known == *name).then_some(names)
+            })?;
+            names.iter().find_map(|name| name.parse().ok())
+        };
+        UsageApi {
+            reading: reading(usage),
+            sink: Some(self.usage.clone()),
+            workspace: Arc::new(workspace),
+            clock: self.clock.clone(),
         }
     }
 
@@ -97,10 +117,15 @@ impl Observed {
 
 /// `None` for a store that cannot be read.
 fn reading(usage: &UsageConfig) -> Option<Reading> {
-    let UsageUrl::Sqlite(path) = &usage.url else { return None };
     let days = u64::from(usage.retention_days);
     let rows_kept = (days > 0).then(|| Duration::from_secs(days * 86_400));
-    Some(Reading::sqlite(path.clone(), rows_kept))
+    match &usage.url {
+        UsageUrl::Sqlite(path) => Some(Reading::sqlite(path.clone(), rows_kept)),
+        UsageUrl::ClickHouse(url) => {
+            let address = Address::parse(url).ok()?;
+            Some(Reading::clickhouse(Servers::new(address.clients), rows_kept))
+        }
+    }
 }
 
 fn totals(usage: &UsageSink) -> UsageTotals {

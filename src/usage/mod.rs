@@ -6,4 +6,5 @@ pub mod record;
 pub mod row;
 pub mod spool;
 pub mod store;
+pub mod tail;
 pub mod tap;

@@ -10,6 +10,7 @@
 //! answer     measures of a store -> the answer
 //! requests   rows one by one, in pages
 //! row        a row as the API shows it
+//! export     rows as a file
 //! clickhouse statements on a server
 //! reading    the stores
 //! ```
@@ -20,6 +21,7 @@ mod answer;
 mod ask;
 mod clickhouse;
 mod dimension;
+mod export;
 mod metric;
 mod period;
 mod reading;
@@ -31,8 +33,10 @@ pub(super) mod sql;
 pub use self::ask::{Query, QueryError};
 pub use self::clickhouse::Servers;
 pub use self::dimension::Dimension;
+pub use self::export::Format;
 pub use self::metric::Metric;
 pub use self::period::{Granularity, Range};
-pub use self::reading::{ReadError, Reading};
+pub use self::reading::{Export, ReadError, Reading};
 pub use self::requests::RowQuery;
+pub use self::row::of_record;
 pub use self::sql::Visible;

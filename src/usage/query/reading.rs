@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::answer::{Cells, Plan};
 use super::ask::{Query, QueryError};
 use super::clickhouse::Servers;
+use super::export::Format;
 use super::requests::{Cursor, RowQuery};
 use super::row::{self, Shown};
 use super::sql::{Source, Statement, Visible};
@@ -215,5 +216,85 @@ impl SqliteReading {
 impl Page {
     pub fn json(self) -> Value {
         json!({ "data": self.rows, "next_cursor": self.next_cursor })
+    }
+}
+
+/// Rows of one piece of an export.
+const EXPORT_ROWS: usize = 1_000;
+/// ClickHouse sorts what it reads: it is asked for so much time at once, and for more when there is
+/// little in it.
+const EXPORT_PART_US: i64 = 3_600 * 1_000_000;
+
+/// All rows that are asked for, piece by piece: no more than one is ever in memory.
+#[derive(Debug)]
+pub struct Export {
+    reading: Reading,
+    query: RowQuery,
+    visible: Visible,
+    format: Format,
+    after: Option<Cursor>,
+    part_us: i64,
+    now_us: i64,
+    is_begun: bool,
+    is_done: bool,
+}
+
+impl Export {
+    pub fn new(
+        reading: Reading,
+        query: RowQuery,
+        visible: Visible,
+        format: Format,
+        now_us: i64,
+    ) -> Self {
+        let after = query.after;
+        let part_us = EXPORT_PART_US;
+        Self {
+            reading,
+            query,
+            visible,
+            format,
+            after,
+            part_us,
+            now_us,
+            is_begun: false,
+            is_done: false,
+        }
+    }
+
+    /// The next piece of the file; `None` at its end.
+    pub async fn next(&mut self) -> Result<Option<String>, ReadError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let mut text = if self.is_begun { String::new() } else { self.format.head() };
+        self.is_begun = true;
+        for shown in self.rows().await? {
+            self.after = shown.cursor.or(self.after);
+            text += &self.format.line(shown.row);
+        }
+        Ok(Some(text))
+    }
+
+    async fn rows(&mut self) -> Result<Vec<Shown>, ReadError> {
+        loop {
+            let behind = self.query.behind(self.after, EXPORT_ROWS);
+            let part = match &self.reading {
+                Reading::Sqlite(_) => None,
+                Reading::ClickHouse(_) => behind.last_part(self.part_us, self.now_us),
+            };
+            let is_all = part.is_none();
+            let statement =
+                part.as_ref().unwrap_or(&behind).page(self.reading.row_source(), &self.visible);
+            let mut rows = self.reading.rows(statement).await?;
+            let is_full = rows.len() > EXPORT_ROWS;
+            rows.truncate(EXPORT_ROWS);
+            if is_full || is_all {
+                self.is_done = !is_full;
+                return Ok(rows);
+            }
+            // What is in this part comes again with the next, which is longer.
+            self.part_us = self.part_us.saturating_mul(4);
+        }
     }
 }

@@ -20,7 +20,7 @@ pub struct RowQuery {
     range: Range,
     filters: Vec<Filter>,
     ids: Vec<Uuid>,
-    after: Option<Cursor>,
+    pub(super) after: Option<Cursor>,
     /// Rows of a page; an export has no pages.
     pub limit: usize,
 }
@@ -109,6 +109,25 @@ impl RowQuery {
         }
         to.newest_first();
         to
+    }
+}
+
+impl RowQuery {
+    /// The rows behind `after`, at most `limit` of them.
+    #[must_use]
+    pub(crate) fn behind(&self, after: Option<Cursor>, limit: usize) -> Self {
+        Self { after, limit, ..self.clone() }
+    }
+
+    /// The last part of the range, so long; `None` when that is all of it.
+    pub(crate) fn last_part(&self, len_us: i64, now_us: i64) -> Option<Self> {
+        let end_us = self.after.map_or(i64::MAX, |cursor| cursor.started_at_us + 1);
+        let end_us = end_us.min(self.range.to_us).min(now_us);
+        let from_us = end_us.saturating_sub(len_us);
+        (from_us > self.range.from_us).then(|| {
+            let range = Range { from_us, to_us: self.range.to_us };
+            Self { range, ..self.clone() }
+        })
     }
 }
 

@@ -1,13 +1,16 @@
 //! A row as the API shows it, the same from both stores.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::dimension::shown_ip;
 use super::period;
 use super::requests::Cursor;
+use crate::usage::record::UsageRow;
+use crate::usage::row::{AttemptView, RowView, Stamp, encode};
 
 /// What a row has, in the order of exports. `attempts` and `metadata` are nested.
-pub(crate) const FIELDS: [&str; 58] = [
+pub(crate) const FIELDS: [&str; 57] = [
     "request_id",
     "started_at",
     "workspace_id",
@@ -65,7 +68,6 @@ pub(crate) const FIELDS: [&str; 58] = [
     "node",
     "gateway_version",
     "attempts",
-    "started_at_us",
 ];
 
 /// Columns of which the empty text means that there is nothing.
@@ -118,6 +120,79 @@ pub(crate) fn shown(mut cells: Map<String, Value>) -> Shown {
         }
     }
     Shown { cursor, row }
+}
+
+/// Of a request that has just finished.
+pub fn of_record(row: &UsageRow, stamp: &Stamp) -> Map<String, Value> {
+    let mut bytes = Vec::new();
+    encode(row, stamp, &mut bytes);
+    RowView::decode(&bytes).map_or_else(|_| Map::new(), |view| shown(cells(&view)).row)
+}
+
+fn cells(row: &RowView<'_>) -> Map<String, Value> {
+    let metadata: Map<String, Value> =
+        row.metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+    let attempts: Vec<Value> = row.attempts.iter().map(attempt).collect();
+    let (tokens, timings) = (&row.tokens, &row.timings);
+    let parts = [
+        json!({
+            "request_id": row.request_id.to_string(), "started_at_us": row.started_at_us,
+            "workspace_id": row.workspace_id.to_string(), "workspace": row.workspace,
+            "environment_id": row.environment_id.to_string(), "environment": row.environment,
+            "key_id": text(row.key_id), "key": row.key,
+            "deployment_id": text(row.deployment_id), "deployment": row.deployment,
+            "requested_model": row.requested_model, "target_id": text(row.target_id),
+            "model_id": text(row.model_id), "model": row.model,
+            "upstream_model": row.upstream_model, "provider": row.provider,
+            "connection_id": text(row.connection_id), "connection": row.connection,
+            "dialect": row.dialect, "endpoint": row.endpoint, "stream": row.is_stream,
+            "status": row.status, "outcome": row.outcome, "error_class": row.error_class,
+            "degraded": row.is_degraded, "cache": row.cache,
+        }),
+        json!({
+            "usage_source": row.usage_source, "input_uncached": tokens.input_uncached,
+            "input_cache_read": tokens.input_cache_read,
+            "input_cache_write_5m": tokens.input_cache_write_5m,
+            "input_cache_write_1h": tokens.input_cache_write_1h, "output": tokens.output,
+            "reasoning": tokens.reasoning, "audio_in": tokens.audio_in,
+            "audio_out": tokens.audio_out, "cost_nanousd": row.cost_nanousd,
+            "saved_nanousd": row.saved_nanousd, "priced": row.is_priced,
+            "price_version": row.price_version, "total_us": timings.total_us,
+            "overhead_us": timings.overhead_us, "queue_us": timings.queue_us,
+            "headers_us": timings.headers_us, "first_token_us": timings.first_token_us,
+        }),
+        json!({
+            "request_bytes": row.request_bytes, "response_bytes": row.response_bytes,
+            "source_ip": row.source_ip.map(|ip| ip.to_string()), "end_user": row.end_user,
+            "metadata": metadata, "correlation_id": row.correlation_id,
+            "client_request_id": row.client_request_id,
+            "upstream_request_id": row.upstream_request_id,
+            "retention_days": row.retention_days, "node": row.node,
+            "gateway_version": row.gateway_version, "attempts": attempts,
+        }),
+    ];
+    let objects = parts.into_iter().filter_map(|part| match part {
+        Value::Object(object) => Some(object),
+        _ => None,
+    });
+    objects.flatten().collect()
+}
+
+fn attempt(attempt: &AttemptView<'_>) -> Value {
+    let class = Some(attempt.error_class).filter(|class| !class.is_empty());
+    json!({
+        "target_id": attempt.target_id.to_string(),
+        "connection_id": attempt.connection_id.to_string(),
+        "connection": attempt.connection, "model": attempt.model, "provider": attempt.provider,
+        "status": Some(attempt.status).filter(|status| *status != 0), "error_class": class,
+        "maybe_billed": attempt.is_maybe_billed, "started_us": attempt.started_us,
+        "headers_us": attempt.headers_us, "first_token_us": attempt.first_token_us,
+        "total_us": attempt.total_us,
+    })
+}
+
+fn text(id: Option<Uuid>) -> Option<String> {
+    id.map(|id| id.to_string())
 }
 
 fn cleaned(field: &str, cell: Value) -> Value {

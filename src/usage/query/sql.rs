@@ -193,9 +193,8 @@ fn expression(source: Source, measure: Measure) -> String {
 fn quantiles(source: Source, timing: Timing) -> String {
     let levels = "(0.5, 0.9, 0.95, 0.99)";
     let column = timing.column();
-    let rounded = |digests: &str| {
-        format!("arrayMap(x -> if(isFinite(x), toUInt64(round(x)), 0), {digests})")
-    };
+    let rounded =
+        |digests: &str| format!("arrayMap(x -> if(isFinite(x), toUInt64(round(x)), 0), {digests})");
     match source {
         Source::Rows | Source::View => format!("quantiles(r.{column})"),
         Source::Minutes | Source::Hours => format!("histogram_quantiles(r.{column}_histogram)"),

@@ -1,17 +1,27 @@
 //! Every metric, dimension and granularity, over rows made at random.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
-use sluice::usage::query::{Dimension, Granularity, Metric, Query, ReadError, Reading, RowQuery};
+use sluice::secret::Secret;
+use sluice::usage::address::Address;
+use sluice::usage::query::{
+    Dimension, Granularity, Metric, Query, ReadError, Reading, RowQuery, Servers,
+};
 use sluice::usage::record::UsageRow;
-use sluice::usage::store::{Entry, Insert as _, Sqlite};
+use sluice::usage::row::{self, Stamp, encode};
+use sluice::usage::schema;
+use sluice::usage::spool::Rows;
+use sluice::usage::store::{Batch, Insert as _, Sqlite, Table};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::model;
 use super::rows::{self, BEGIN_US, DAY_US, DAYS, HOSTILE, HOUR_US};
-use crate::client::within;
+use crate::clickhouse_server::ClickHouse;
+use crate::client::{DEADLINE, within};
 
 type Keep = Box<dyn Fn(&UsageRow) -> bool>;
 
@@ -25,27 +35,64 @@ struct Stores {
 }
 
 impl Stores {
-    fn with(rows: Vec<UsageRow>) -> Self {
+    /// Both stores, with the same rows.
+    async fn with(server: &ClickHouse, rows: Vec<UsageRow>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("usage.db");
         let mut sqlite = Sqlite::open(&path).unwrap();
         let (one, other) = rows.split_at(rows.len() / 2);
         // The first half comes twice: nothing may count twice.
-        for batch in [one, other, one] {
-            let batch: Vec<Entry> =
-                batch.iter().map(|row| Entry::Request(Box::new(row.clone()))).collect();
-            sqlite.insert(&batch).unwrap();
+        for (number, batch) in [one, other, one].into_iter().enumerate() {
+            let rows = encoded(batch);
+            sqlite.insert(&Batch::new(Table::Usage, &number.to_string(), &rows)).unwrap();
         }
-        Self { rows, all: vec![("sqlite", Reading::sqlite(path, None))], _folder: folder }
+        let servers = within(fill(server, &rows)).await;
+        let all = vec![
+            ("sqlite", Reading::sqlite(path, None)),
+            ("clickhouse", Reading::clickhouse(servers, None)),
+        ];
+        Self { rows, all, _folder: folder }
     }
 
-    fn random(runner: &mut TestRunner, n_max: usize) -> Self {
-        Self::with(rows::rows(n_max).new_tree(runner).unwrap().current())
+    async fn random(server: &ClickHouse, runner: &mut TestRunner, n_max: usize) -> Self {
+        Self::with(server, rows::rows(n_max).new_tree(runner).unwrap().current()).await
     }
 
     fn within(&self, from_us: i64, to_us: i64) -> Vec<&UsageRow> {
         self.rows.iter().filter(|row| (from_us..to_us).contains(&row.started_at_us)).collect()
     }
+}
+
+/// A database with the schema and `rows`.
+async fn fill(server: &ClickHouse, rows: &[UsageRow]) -> Servers {
+    static N_DATABASES: AtomicUsize = AtomicUsize::new(0);
+    let database = format!("usage_{}", N_DATABASES.fetch_add(1, Ordering::Relaxed));
+    let address = Address::parse(&Secret::new(server.url(&database))).unwrap();
+    let options = schema::Options {
+        database,
+        cluster: None,
+        applied_by: "a test".to_owned(),
+        lock_wait: DEADLINE,
+    };
+    Box::pin(schema::migrate_any(&address.clients, &options)).await.unwrap();
+    let names: Vec<String> =
+        row::COLUMNS.iter().map(|column| format!("`{}`", column.name)).collect();
+    let sql = format!("INSERT INTO usage ({}) FORMAT RowBinary", names.join(", "));
+    let mut insert = address.clients[0].insert_formatted_with(sql);
+    insert.send(encoded(rows).bytes.into()).await.unwrap();
+    insert.end().await.unwrap();
+    Servers::new(address.clients)
+}
+
+/// The bytes of rows, as the spool has them.
+fn encoded(rows: &[UsageRow]) -> Rows {
+    let stamp = Stamp::new("node-1", 90);
+    let mut encoded = Rows::default();
+    for row in rows {
+        encode(row, &stamp, &mut encoded.bytes);
+        encoded.ends.push(encoded.bytes.len());
+    }
+    encoded
 }
 
 fn show(us: i64) -> String {
@@ -113,6 +160,7 @@ fn is_near(found: &Value, expected: &Value, sorted: &[u64]) -> bool {
 
 #[tokio::test]
 async fn every_metric_dimension_and_granularity() {
+    let server = ClickHouse::start().await;
     let mut runner = TestRunner::deterministic();
     let dimensions: Vec<Vec<Dimension>> = Dimension::all()
         .chain([Dimension::Metadata("team".into())])
@@ -124,7 +172,7 @@ async fn every_metric_dimension_and_granularity() {
         ])
         .collect();
     for case in 0..CASES {
-        let stores = Stores::random(&mut runner, 120);
+        let stores = Stores::random(&server, &mut runner, 120).await;
         for (name, granularity) in Granularity::NAMES {
             let hours = match name {
                 "minute" | "5m" => 2,
@@ -149,8 +197,9 @@ async fn every_metric_dimension_and_granularity() {
 
 #[tokio::test]
 async fn short_and_crooked_ranges() {
+    let server = ClickHouse::start().await;
     let mut runner = TestRunner::deterministic();
-    let stores = Stores::random(&mut runner, 150);
+    let stores = Stores::random(&server, &mut runner, 150).await;
     for (from_us, to_us) in [
         (BEGIN_US + 1, BEGIN_US + 2 * HOUR_US + 17),
         (BEGIN_US + 59 * 60_000_000, BEGIN_US + 25 * HOUR_US - 3),
@@ -171,8 +220,9 @@ async fn short_and_crooked_ranges() {
 
 #[tokio::test]
 async fn filters_keep_what_they_name() {
+    let server = ClickHouse::start().await;
     let mut runner = TestRunner::deterministic();
-    let stores = Stores::random(&mut runner, 150);
+    let stores = Stores::random(&server, &mut runner, 150).await;
     let (from_us, to_us) = (BEGIN_US, BEGIN_US + DAYS * DAY_US);
     let all = stores.within(from_us, to_us);
     let hostile = HOSTILE[1];
@@ -235,8 +285,9 @@ async fn filters_keep_what_they_name() {
 
 #[tokio::test]
 async fn order_and_limit_choose_groups() {
+    let server = ClickHouse::start().await;
     let mut runner = TestRunner::deterministic();
-    let stores = Stores::random(&mut runner, 150);
+    let stores = Stores::random(&server, &mut runner, 150).await;
     for (_, reading) in &stores.all {
         let mut body = body(BEGIN_US, BEGIN_US + 3 * HOUR_US);
         body["metrics"] = json!(["requests", "cost_usd", "latency_p95"]);
@@ -269,8 +320,9 @@ async fn order_and_limit_choose_groups() {
 
 #[tokio::test]
 async fn nothing_is_told_of_workspaces_that_are_not_visible() {
+    let server = ClickHouse::start().await;
     let mut runner = TestRunner::deterministic();
-    let stores = Stores::random(&mut runner, 100);
+    let stores = Stores::random(&server, &mut runner, 100).await;
     let (from_us, to_us) = (BEGIN_US, BEGIN_US + DAYS * DAY_US);
     let id = stores.rows[0].caller.workspace.0;
     let mine = stores.rows.iter().filter(|row| row.caller.workspace.0 == id).count();
@@ -289,8 +341,9 @@ async fn nothing_is_told_of_workspaces_that_are_not_visible() {
 
 #[tokio::test]
 async fn hostile_values_stay_values() {
+    let server = ClickHouse::start().await;
     let mut runner = TestRunner::deterministic();
-    let stores = Stores::random(&mut runner, 60);
+    let stores = Stores::random(&server, &mut runner, 60).await;
     let n_all = stores.rows.len();
     for (store, reading) in &stores.all {
         for n in 0..100 {
@@ -343,11 +396,12 @@ fn hostile(n: usize) -> String {
 
 #[tokio::test]
 async fn pages_follow_each_other_without_gap_or_overlap() {
+    let server = ClickHouse::start().await;
     let mut runner = TestRunner::deterministic();
     let mut rows = rows::rows(60).new_tree(&mut runner).unwrap().current();
     // Many at one time: the id decides.
     rows.iter_mut().take(20).for_each(|row| row.started_at_us = BEGIN_US);
-    let stores = Stores::with(rows);
+    let stores = Stores::with(&server, rows).await;
     for (store, reading) in &stores.all {
         let mut cursor = None;
         let mut found = Vec::new();
@@ -382,7 +436,8 @@ async fn pages_follow_each_other_without_gap_or_overlap() {
 
 #[tokio::test]
 async fn too_large_an_answer_is_refused_with_its_field() {
-    let stores = Stores::random(&mut TestRunner::deterministic(), 200);
+    let server = ClickHouse::start().await;
+    let stores = Stores::random(&server, &mut TestRunner::deterministic(), 200).await;
     let (_, reading) = &stores.all[0];
     let mut body = body(BEGIN_US, BEGIN_US + 7 * DAY_US);
     body["granularity"] = json!("minute");
