@@ -95,7 +95,7 @@ fn encoded(rows: &[UsageRow]) -> Rows {
     encoded
 }
 
-fn show(us: i64) -> String {
+pub(super) fn show(us: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000).unwrap();
     time.format(&time::format_description::well_known::Rfc3339).unwrap()
 }
