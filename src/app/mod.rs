@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! App::start   builds the parts in order, each finished when built
+//! schema       the tables of a usage store that is a server
 //! resources    the declarative document: read, built, put in force; again on SIGHUP
 //! listen       sockets and TLS
 //! observe      what the admin listener shows
@@ -16,6 +17,7 @@ mod limits;
 mod listen;
 mod observe;
 mod resources;
+mod schema;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,7 +53,8 @@ use crate::secret::Secret;
 use crate::shared::{Shared, SharedError};
 use crate::telemetry::log::{LogError, LogHandle};
 use crate::telemetry::metrics::Metrics;
-use crate::usage::store::{self, StoreError, UsageSink};
+use crate::usage::schema::SchemaError;
+use crate::usage::store::{StoreError, UsageSink};
 
 pub use self::listen::Listening;
 
@@ -110,6 +113,8 @@ pub enum StartError {
     #[error(transparent)]
     Shared(#[from] SharedError),
     #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
     Log(#[from] LogError),
     #[error("SLUICE_ADMIN_TOKEN: {0}")]
     Token(#[from] TokenError),
@@ -126,9 +131,9 @@ impl App {
         let control = runtime("sluice-control", 1)?;
         let data = runtime("sluice-data", config.data.threads)?;
         let metrics = Arc::new(Metrics::default());
-        let usage = store::start(&config.usage, around.clock.clone())?;
         let (shutdown, signal) = watch::channel(false);
         let kept = limits::Kept::open(&config.limits, &around.clock)?;
+        let usage = schema::open(&config.usage, around.clock.clone(), &control, signal.clone())?;
 
         let resolver = Arc::new(resolver(&config, &metrics));
         control.spawn(Arc::clone(&resolver).run(signal.clone()));

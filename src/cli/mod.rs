@@ -1,9 +1,10 @@
-//! The command line: serve | check | demo | generate | completions.
+//! The command line: serve | check | demo | migrate | generate | completions.
 //!
 //! Exit codes: 0 ok, 1 failed, 2 usage or configuration.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a person reads")]
 
 mod demo;
+mod migrate;
 mod serve;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +57,15 @@ enum Command {
         #[arg(long)]
         resources: Option<PathBuf>,
     },
+    /// Brings the tables of the usage store up to this release; `serve` does so at its start
+    Migrate {
+        /// The configuration, as conf/sluice.toml
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Prints the statements for a new database, and asks no server
+        #[arg(long)]
+        print: bool,
+    },
     /// Makes a secret and prints it once; nothing is stored
     Generate {
         #[command(subcommand)]
@@ -79,6 +89,7 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(config.as_deref()),
         Command::Demo { dir, listen, admin } => demo::run(dir, listen, admin),
         Command::Check { config, resources } => check(config.as_deref(), resources),
+        Command::Migrate { config, print } => migrate::run(config.as_deref(), print),
         Command::Generate { what } => generate(&what),
         Command::Completions { shell } => {
             let mut command = Cli::command();

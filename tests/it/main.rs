@@ -11,15 +11,19 @@
     reason = "a test may panic, and compares whole numbers"
 )]
 
+mod clickhouse_rows;
 mod clickhouse_server;
 mod client;
 mod harness;
 
+mod alerts;
 mod answers;
 mod bad_input;
 mod basics;
 mod binary;
+mod clickhouse_dashboards;
 mod clickhouse_faults;
+mod clickhouse_schema;
 mod client_faults;
 mod command_line;
 mod documents;
