@@ -6,32 +6,33 @@
 //! ```text
 //! token    who may: one bearer token, compared by its digest
 //! problem  the errors, as problem+json
+//! usage    usage, asked and looked at row by row
 //! listen   a listener whose connections are few and cannot be held by waiting
 //! ```
 
 mod listen;
 mod problem;
 pub mod token;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 pub use problem::AdminError;
 use token::TokenDigest;
+pub use usage::{SeenBy, UsageApi};
 
 /// How long one call may look for its answer.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -42,14 +43,11 @@ const SCRAPES_MAX: usize = 2;
 /// How long connections may take to end once the listener stops.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 const BODY_BYTES_MAX: usize = 1 << 20;
-const PAGE_ROWS_DEFAULT: usize = 50;
-const PAGE_ROWS_MAX: usize = 1000;
 
 /// `None` is for what does not exist.
 pub type Answer = Result<Option<Value>, AdminError>;
 type DeploymentHealth = dyn Fn(&str, &str, &str) -> Answer + Send + Sync;
 type LimitUsage = dyn Fn(&str, (&str, &str, &str)) -> Answer + Send + Sync;
-type Requests = dyn Fn(usize) -> Result<Vec<Value>, AdminError> + Send + Sync;
 
 /// What the admin listener shows. The closures that may wait for a store are called where they may
 /// block.
@@ -63,9 +61,7 @@ pub struct AdminState {
     pub deployment_health: Arc<DeploymentHealth>,
     /// By kind of owner, and by workspace, environment and name.
     pub limit_usage: Arc<LimitUsage>,
-    pub request: Arc<dyn Fn(Uuid) -> Answer + Send + Sync>,
-    /// The newest rows, at most so many.
-    pub requests: Arc<Requests>,
+    pub usage: UsageApi,
 }
 
 /// Whether this process wants requests, and why not.
@@ -107,8 +103,7 @@ pub fn router(state: AdminState) -> Router {
             "/api/v1/workspaces/{workspace}/environments/{environment}/{kind}/{name}/usage",
             get(limit_usage),
         )
-        .route("/api/v1/requests", get(requests))
-        .route("/api/v1/requests/{request_id}", get(request))
+        .merge(usage::routes())
         .route_layer(middleware::from_fn_with_state(shared.clone(), require_token));
     Router::new()
         .route("/healthz", get(healthz))
@@ -183,10 +178,11 @@ impl Shared {
     }
 }
 
-async fn require_token(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+async fn require_token(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
     let token = given.and_then(token::bearer);
     if token.is_some_and(|token| shared.state.token.matches(token)) {
+        request.extensions_mut().insert(SeenBy::everything());
         next.run(request).await
     } else {
         AdminError::Unauthorized.into_response()
@@ -237,38 +233,6 @@ async fn limit_usage(
         (state.limit_usage)(&kind, place)?.ok_or(AdminError::NotFound)
     };
     shared.call(usage).await.map(Json)
-}
-
-async fn request(
-    State(shared): State<Shared>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, AdminError> {
-    let Path(request_id) = path.map_err(|_path| AdminError::NotFound)?;
-    let request_id = Uuid::parse_str(&request_id).map_err(|_id| AdminError::NotFound)?;
-    let row = move |state: &AdminState| (state.request)(request_id)?.ok_or(AdminError::NotFound);
-    shared.call(row).await.map(Json)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Page {
-    #[serde(default = "page_rows_default")]
-    limit: usize,
-}
-
-fn page_rows_default() -> usize {
-    PAGE_ROWS_DEFAULT
-}
-
-async fn requests(
-    State(shared): State<Shared>,
-    page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json<Value>, AdminError> {
-    let Ok(Query(Page { limit: limit @ 1..=PAGE_ROWS_MAX })) = page else {
-        return Err(AdminError::InvalidQuery("limit must be a number from 1 to 1000"));
-    };
-    let rows = shared.call(move |state| (state.requests)(limit)).await?;
-    Ok(Json(json!({ "data": rows, "next_cursor": null })))
 }
 
 #[cfg(test)]

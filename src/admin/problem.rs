@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Why a call to the admin listener has no answer. `Display` is what the caller reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,20 +46,43 @@ impl AdminError {
 impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
         let (status, code, title) = self.table();
-        let problem = json!({
+        let mut response = problem(
+            status,
+            &json!({
+                "type": "about:blank",
+                "title": title,
+                "status": status.as_u16(),
+                "code": code,
+                "detail": self.to_string(),
+            }),
+        );
+        if self == Self::Unauthorized {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        response
+    }
+}
+
+/// A query of which one field is wrong.
+pub(super) fn invalid_field(field: &str, detail: &str) -> Response {
+    let (status, code, title) = AdminError::InvalidQuery("").table();
+    problem(
+        status,
+        &json!({
             "type": "about:blank",
             "title": title,
             "status": status.as_u16(),
             "code": code,
-            "detail": self.to_string(),
-        });
-        let mut response = (status, problem.to_string()).into_response();
-        let headers = response.headers_mut();
-        let kind = HeaderValue::from_static("application/problem+json");
-        headers.insert(header::CONTENT_TYPE, kind);
-        if self == Self::Unauthorized {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-    }
+            "detail": detail,
+            "field": field,
+        }),
+    )
+}
+
+fn problem(status: StatusCode, body: &Value) -> Response {
+    let mut response = (status, body.to_string()).into_response();
+    let kind = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }

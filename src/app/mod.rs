@@ -167,7 +167,6 @@ impl App {
             limits: Arc::clone(&kept.registry),
             clock: around.clock,
         };
-        metrics.set_sources(observed.sources());
         let admin_state = observed.admin_state(admin_token.digest(), &config.usage);
         let (listening, certificate, admin) = {
             let _data = data.enter();

@@ -1,13 +1,13 @@
 //! What the admin listener shows of the running parts.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::admin::token::TokenDigest;
-use crate::admin::{AdminError, AdminState, Readiness, ReadyStatus};
+use crate::admin::{AdminState, Readiness, ReadyStatus, UsageApi};
 use crate::app::limits::{self, Owner};
 use crate::clock::{Clock, Millis};
 use crate::config::server::{UsageConfig, UsageUrl};
@@ -20,7 +20,9 @@ use crate::proxy::limits::now;
 use crate::route::breaker;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};
-use crate::usage::store::{Reader, UsageSink};
+use crate::usage::address::Address;
+use crate::usage::query::{Reading, Servers};
+use crate::usage::store::UsageSink;
 
 /// The parts that are looked at.
 #[derive(Clone)]
@@ -35,15 +37,13 @@ pub(super) struct Observed {
 }
 
 impl Observed {
+    /// For the admin listener; a scrape finds the same parts.
     pub(super) fn admin_state(self, token: TokenDigest, usage: &UsageConfig) -> AdminState {
-        let store = match &usage.url {
-            UsageUrl::Sqlite(path) => Some(path.clone()),
-            UsageUrl::ClickHouse(_) => None,
-        };
-        let rows = store.clone();
+        self.metrics.set_sources(self.sources());
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
+        let usage = self.usage_api(usage);
         AdminState {
             token,
             metrics: Arc::new(move || metrics.render()),
@@ -61,15 +61,26 @@ impl Observed {
                 };
                 Ok(limits::usage(&of_limits, owner, place, now(&clock)))
             }),
-            request: Arc::new(move |id| {
-                let reader = reader(store.as_ref())?;
-                reader.by_request_id(id).map_err(|_| AdminError::Unavailable)
-            }),
-            requests: Arc::new(move |limit| {
-                let reader = reader(rows.as_ref())?;
-                let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-                reader.rows(limit).map_err(|_| AdminError::Unavailable)
-            }),
+            usage,
+        }
+    }
+
+    fn usage_api(&self, usage: &UsageConfig) -> UsageApi {
+        let state = Arc::clone(&self.state);
+        let workspace = move |name: &str| {
+            let snapshot = state.snapshot.load();
+            let mut environments = snapshot.environments.values();
+            let names = environments.find_map(|environment| {
+                let names = &environment.workspace_names;
+                names.iter().any(|known| **known == *name).then_some(names)
+            })?;
+            names.iter().find_map(|name| name.parse().ok())
+        };
+        UsageApi {
+            reading: reading(usage),
+            sink: Some(self.usage.clone()),
+            workspace: Arc::new(workspace),
+            clock: self.clock.clone(),
         }
     }
 
@@ -84,7 +95,7 @@ impl Observed {
     }
 
     /// Where a scrape finds what the metrics do not count themselves.
-    pub(super) fn sources(&self) -> Sources {
+    fn sources(&self) -> Sources {
         let state = Arc::clone(&self.state);
         let flow = Arc::clone(&self.flow);
         let usage = self.usage.clone();
@@ -104,8 +115,17 @@ impl Observed {
     }
 }
 
-fn reader(store: Option<&PathBuf>) -> Result<Reader, AdminError> {
-    Reader::open(store.ok_or(AdminError::Unavailable)?).map_err(|_| AdminError::Unavailable)
+/// `None` for a store that cannot be read.
+fn reading(usage: &UsageConfig) -> Option<Reading> {
+    let days = u64::from(usage.retention_days);
+    let rows_kept = (days > 0).then(|| Duration::from_secs(days * 86_400));
+    match &usage.url {
+        UsageUrl::Sqlite(path) => Some(Reading::sqlite(path.clone(), rows_kept)),
+        UsageUrl::ClickHouse(url) => {
+            let address = Address::parse(url).ok()?;
+            Some(Reading::clickhouse(Servers::new(address.clients), rows_kept))
+        }
+    }
 }
 
 fn totals(usage: &UsageSink) -> UsageTotals {

@@ -2,9 +2,11 @@
 
 pub mod address;
 pub mod inflate;
+pub mod query;
 pub mod record;
 pub mod row;
 pub mod schema;
 pub mod spool;
 pub mod store;
+pub mod tail;
 pub mod tap;

@@ -45,5 +45,6 @@ mod stored;
 mod tls;
 mod translate;
 mod upstream;
+mod usage_query;
 mod usage_rows;
 mod wire;

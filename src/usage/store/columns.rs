@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use rusqlite::{Statement, ToSql};
 use uuid::Uuid;
 
+use super::rollup::{Flags, Summed};
 use super::shared::Numbers;
 use crate::usage::row::RowView;
 
@@ -44,13 +45,14 @@ pub(super) fn key(request_id: Uuid) -> [u8; 16] {
     request_id.into_bytes()
 }
 
-/// In the order of the table's columns; `numbers` are those of what the row shares with others, and
-/// `scratch` is a text to write in.
+/// In the order of the insert's columns; `numbers` are those of what the row shares with others,
+/// `scratch` is a text to write in, and rows that stay for `usual_days` say nothing of it.
 pub(super) fn bind(
     statement: &mut Statement<'_>,
     row: &RowView<'_>,
     numbers: &Numbers,
     scratch: &mut String,
+    usual_days: Option<u16>,
 ) -> rusqlite::Result<()> {
     let mut binder = Binder { statement, n_bound: 0 };
     let to = &mut binder;
@@ -69,7 +71,35 @@ pub(super) fn bind(
     to.put_text(row.correlation_id)?;
     to.put_text(row.client_request_id)?;
     to.put_text(row.upstream_request_id)?;
-    to.put(attempts_json(row, numbers, scratch))
+    to.put(attempts_json(row, numbers, scratch))?;
+    to.put(row.cache)?;
+    to.put_int(row.saved_nanousd)?;
+    to.put(usual_days.filter(|usual| *usual != row.retention_days).map(|_| row.retention_days))?;
+    to.put(row.node)?;
+    to.put(row.gateway_version)
+}
+
+/// What of `row` the roll-ups sum.
+pub(super) fn summed<'a>(row: &RowView<'a>, numbers: &Numbers) -> Summed<'a> {
+    let first = row.attempts.first().map(|attempt| attempt.target_id);
+    Summed {
+        started_at_us: row.started_at_us,
+        shared: (numbers.caller, numbers.deployment, numbers.target),
+        dialect: row.dialect,
+        status: row.status,
+        outcome: row.outcome,
+        error_class: row.error_class,
+        tokens: row.tokens,
+        timings: row.timings,
+        cost_nanousd: row.cost_nanousd,
+        saved_nanousd: row.saved_nanousd,
+        flags: Flags {
+            is_failover: row.attempts.iter().any(|attempt| Some(attempt.target_id) != first),
+            is_cache_hit: row.cache == "hit",
+            is_unpriced: row.target_id.is_some() && !row.is_priced,
+            is_stream: row.is_stream,
+        },
+    }
 }
 
 fn bind_outcome(to: &mut Binder<'_, '_>, row: &RowView<'_>) -> rusqlite::Result<()> {

@@ -14,8 +14,10 @@ mod backlog;
 mod batch;
 mod columns;
 mod dead;
+mod functions;
 mod reader;
 mod refused;
+mod rollup;
 mod send;
 mod shared;
 mod sink;
@@ -26,7 +28,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use self::batch::{Batch, Table};
-pub use self::reader::Reader;
+pub use self::reader::{Cancel, Reader};
 pub use self::sink::{UsageSink, UsageTotals};
 pub use self::sqlite::Sqlite;
 use crate::clock::Clock;
@@ -44,10 +46,10 @@ pub trait Insert: Send + 'static {
     /// nobody knows what became of it.
     fn insert(&mut self, batch: &Batch<'_>) -> Result<(), InsertError>;
 
-    /// Deletes some of what began before `before_us` (microseconds since 1970 UTC), few enough not
-    /// to hold up the next batch; says whether there may be more. A store that lets rows expire by
-    /// itself answers `Ok(false)`.
-    fn prune(&mut self, before_us: i64) -> Result<bool, InsertError>;
+    /// Deletes some of what began before `before_us` (microseconds since 1970 UTC), or has a
+    /// retention of its own that has ended at `now_us`; few enough not to hold up the next batch.
+    /// Says whether there may be more. A store that lets rows expire by itself answers `Ok(false)`.
+    fn prune(&mut self, before_us: i64, now_us: i64) -> Result<bool, InsertError>;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +104,10 @@ pub struct Backoff {
 /// Opens the store that `config` names and starts its writer.
 pub fn start(config: &UsageConfig, clock: Clock) -> Result<UsageSink, StoreError> {
     match &config.url {
-        UsageUrl::Sqlite(path) => start_with(open(path)?, Limits::of(config), clock),
+        UsageUrl::Sqlite(path) => {
+            let days = u16::try_from(config.retention_days).unwrap_or(u16::MAX);
+            start_with(open(path)?.with_usual_days(days), Limits::of(config), clock)
+        }
         UsageUrl::ClickHouse(_) => Err(StoreError::Unsupported),
     }
 }

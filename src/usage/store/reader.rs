@@ -1,15 +1,23 @@
 //! What the store holds, for the admin page and for tests.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
-use serde_json::Value;
+use parking_lot::Mutex;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{
+    Connection, InterruptHandle, OpenFlags, OptionalExtension, Row, Statement, ToSql,
+    params_from_iter,
+};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::StoreError;
 use super::columns::key;
+use super::functions;
 use super::sqlite::BUSY_TIMEOUT;
+use crate::usage::query::sql::{self, Param};
 use crate::usage::record::RefusedRow;
 
 /// An embedded store opened for reading: rows are JSON objects, a field per column.
@@ -23,7 +31,51 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
+        functions::add_reading(&connection).map_err(fail)?;
         Ok(Self(connection))
+    }
+
+    /// The cells of each row, as long as `take` wants more.
+    pub(crate) fn cells(
+        &self,
+        statement: &sql::Statement,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(Vec<Value>) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut prepared = self.0.prepare(&statement.sql)?;
+        let n_columns = prepared.column_count();
+        self.run(&mut prepared, (&statement.params, cancel), &mut |row| {
+            let cells = (0..n_columns).map(|index| Ok(cell(row.get_ref(index)?)));
+            Ok(take(cells.collect::<rusqlite::Result<_>>()?))
+        })
+    }
+
+    /// The columns of each row by their names, as long as `take` wants more.
+    pub(crate) fn objects(
+        &self,
+        statement: &sql::Statement,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(Map<String, Value>) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut prepared = self.0.prepare(&statement.sql)?;
+        self.run(&mut prepared, (&statement.params, cancel), &mut |row| Ok(take(columns(row)?)))
+    }
+
+    fn run(
+        &self,
+        prepared: &mut Statement<'_>,
+        (params, cancel): (&[Param], &Cancel),
+        take: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<bool>,
+    ) -> Result<(), StoreError> {
+        cancel.arm(self.0.get_interrupt_handle());
+        let mut rows = prepared.query(params_from_iter(params))?;
+        while !cancel.is_set() {
+            let Some(row) = rows.next()? else { break };
+            if !take(row)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     pub fn count(&self) -> Result<u64, StoreError> {
@@ -64,7 +116,80 @@ impl Reader {
     }
 }
 
+/// Ends a statement that nobody waits for any more.
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<Cancelled>);
+
+#[derive(Default)]
+struct Cancelled {
+    is_set: AtomicBool,
+    handle: Mutex<Option<InterruptHandle>>,
+}
+
+/// Sets a [`Cancel`] when it is dropped before its time.
+pub(crate) struct CancelOnDrop(Option<Cancel>);
+
+impl Cancel {
+    pub(crate) fn on_drop(self) -> CancelOnDrop {
+        CancelOnDrop(Some(self))
+    }
+
+    fn arm(&self, handle: InterruptHandle) {
+        *self.0.handle.lock() = Some(handle);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.is_set.load(Ordering::Relaxed)
+    }
+
+    fn set(&self) {
+        self.0.is_set.store(true, Ordering::Relaxed);
+        if let Some(handle) = &*self.0.handle.lock() {
+            handle.interrupt();
+        }
+    }
+}
+
+impl CancelOnDrop {
+    pub(crate) fn defuse(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(cancel) = &self.0 {
+            cancel.set();
+        }
+    }
+}
+
+impl ToSql for Param {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Text(text) => text.as_str().into(),
+            Self::Int(number) => (*number).into(),
+            Self::Id(id) => id.to_string().into(),
+            Self::Ip(ip) => ip.to_canonical().to_string().into(),
+            Self::Request(id) => key(*id).to_vec().into(),
+        })
+    }
+}
+
+fn cell(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Integer(number) => number.into(),
+        ValueRef::Real(number) => number.into(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
+        ValueRef::Null | ValueRef::Blob(_) => Value::Null,
+    }
+}
+
 fn object(row: &Row<'_>) -> rusqlite::Result<Value> {
+    columns(row).map(Value::Object)
+}
+
+fn columns(row: &Row<'_>) -> rusqlite::Result<Map<String, Value>> {
     let names = row.as_ref().column_names().map(ToOwned::to_owned).enumerate();
     // The id is there as text.
     let names = names.filter(|(_, name)| name != "request_key");
@@ -72,7 +197,7 @@ fn object(row: &Row<'_>) -> rusqlite::Result<Value> {
         let value = value(&name, row.get_ref(index)?)?;
         Ok((name, value))
     });
-    columns.collect::<rusqlite::Result<_>>().map(Value::Object)
+    columns.collect()
 }
 
 fn value(name: &str, value: ValueRef<'_>) -> rusqlite::Result<Value> {

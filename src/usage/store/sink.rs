@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::usage::record::UsageRow;
 use crate::usage::row::{Stamp, encode};
 use crate::usage::spool::{Draft, Kind, NotAppended, Spool};
+use crate::usage::tail::{Tail, Watcher};
 
 /// How long rows are still tried to be inserted when the last sink goes without a close.
 const ABANDONED_MAX: Duration = Duration::from_secs(5);
@@ -37,6 +38,7 @@ pub struct UsageSink(Arc<Sender>);
 struct Sender {
     shared: Arc<Shared>,
     stamp: Stamp,
+    tail: Tail,
     writer: Thread,
     progress: watch::Receiver<Progress>,
 }
@@ -127,7 +129,7 @@ pub(super) fn start(
     let writer = thread.thread().clone();
     shared.spool.set_sender(writer.clone());
     writer.unpark(); // What came before it was known is not forgotten.
-    Ok(UsageSink(Arc::new(Sender { shared, stamp, writer, progress })))
+    Ok(UsageSink(Arc::new(Sender { shared, stamp, tail: Tail::default(), writer, progress })))
 }
 
 // === impl UsageSink ===
@@ -136,6 +138,7 @@ impl UsageSink {
     /// Hands `row` to the operating system, or counts that it could not. Waits for the disk only
     /// when `usage.fsync` says so.
     pub fn record(&self, row: &UsageRow) {
+        self.0.tail.show(row);
         let shared = &self.0.shared;
         let totals = &shared.totals;
         let appended = self.with_draft(row, |draft| shared.spool.append(Kind::Row, draft));
@@ -191,6 +194,16 @@ impl UsageSink {
                 shared.totals.refused_lost.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Rows as they are recorded from here on; `None` when enough are watching.
+    pub fn watch(&self) -> Option<Watcher> {
+        self.0.tail.watch()
+    }
+
+    /// What rows say of this process.
+    pub fn stamp(&self) -> &Stamp {
+        &self.0.stamp
     }
 
     pub fn totals(&self) -> &UsageTotals {

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::columns::{bind, int};
+use super::columns::{bind, int, summed};
+use super::rollup::{self, RollUps};
 use super::shared::{Numbers, Shared};
-use super::{Batch, Insert, InsertError, StoreError, Table};
+use super::{Batch, Insert, InsertError, StoreError, Table, functions};
 use crate::clock::Clock;
 use crate::usage::row::{NotARow, RefusedView, RowView};
 
 /// Applied in order, each once; the file's `user_version` is how many of them it has.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../conf/sqlite/0001_usage.sql"),
     include_str!("../../../conf/sqlite/0002_applied_batches.sql"),
+    include_str!("../../../conf/sqlite/0003_rollups.sql"),
 ];
 
 /// How long one statement waits for another process. The writer tries again on top of this.
@@ -28,9 +30,18 @@ const PRUNE_ROWS_MAX: u32 = 1_000;
 
 const US_PER_MINUTE: i64 = 60_000_000;
 
-const INSERT: &str = "INSERT INTO request_rows VALUES (
+const INSERT: &str = "INSERT INTO request_rows (
+    request_key, started_at, caller, deployment, target, requested_model,
+    dialect, endpoint, stream, status, outcome, error_class, degraded,
+    usage_source, input_uncached, input_cache_read, input_cache_write_5m, input_cache_write_1h,
+    output, reasoning, audio_in, audio_out, cost_nanousd, price_version,
+    total_us, overhead_us, queue_us, headers_us, first_token_us, output_tokens_per_second,
+    request_bytes, response_bytes, source_ip, end_user, metadata,
+    correlation_id, client_request_id, upstream_request_id, attempts,
+    cache, saved_nanousd, retention_days, node, gateway_version
+) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 ) ON CONFLICT (request_key) DO NOTHING";
 
 const INSERT_REFUSED: &str = "INSERT INTO refused_keys VALUES (?, ?, ?)
@@ -44,7 +55,13 @@ const FORGET_APPLIED: &str = "DELETE FROM applied_batches WHERE applied_at < ?";
 const APPLIED_KEPT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
 
 const PRUNE: &str = "DELETE FROM request_rows WHERE request_key IN
-    (SELECT request_key FROM request_rows WHERE started_at < ? ORDER BY started_at LIMIT ?)";
+    (SELECT request_key FROM request_rows WHERE started_at < ? AND retention_days IS NULL
+     ORDER BY started_at LIMIT ?)";
+
+/// Rows of workspaces with a retention of their own.
+const PRUNE_EXPIRED: &str = "DELETE FROM request_rows WHERE request_key IN
+    (SELECT request_key FROM request_rows WHERE retention_days IS NOT NULL
+     AND started_at + retention_days * 86400000000 < ? LIMIT ?)";
 
 const PRUNE_REFUSED: &str = "DELETE FROM refused_keys WHERE (minute, source_ip) IN
     (SELECT minute, source_ip FROM refused_keys WHERE minute < ? LIMIT ?)";
@@ -56,6 +73,9 @@ pub struct Sqlite {
     shared: Shared,
     numbers: Numbers,
     scratch: String,
+    roll_ups: RollUps,
+    /// How long rows stay that do not say so.
+    usual_days: Option<u16>,
 }
 
 // === impl Sqlite ===
@@ -72,9 +92,17 @@ impl Sqlite {
         }
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX).map_err(fail)?;
         migrate(&mut connection, path)?;
+        functions::add_writing(&connection).map_err(fail)?;
         connection.set_prepared_statement_cache_capacity(32);
-        let (shared, numbers) = Default::default();
-        Ok(Self { connection, shared, numbers, scratch: String::new() })
+        let (shared, numbers, scratch, roll_ups) = Default::default();
+        Ok(Self { connection, shared, numbers, scratch, roll_ups, usual_days: None })
+    }
+
+    /// Rows that are to stay for another time than `usual_days` keep that time.
+    #[must_use]
+    pub fn with_usual_days(mut self, usual_days: u16) -> Self {
+        self.usual_days = Some(usual_days);
+        self
     }
 }
 
@@ -98,7 +126,8 @@ impl From<NotARow> for Fault {
 
 impl Sqlite {
     fn try_insert(&mut self, batch: &Batch<'_>) -> Result<(), Fault> {
-        let Self { connection, shared, numbers, scratch } = self;
+        let Self { connection, shared, numbers, scratch, roll_ups, usual_days } = self;
+        roll_ups.clear();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         match batch.table {
             Table::Usage => {
@@ -106,12 +135,15 @@ impl Sqlite {
                 for bytes in batch.rows() {
                     let row = RowView::decode(bytes)?;
                     shared.numbers(&transaction, &row, numbers)?;
-                    bind(&mut insert, &row, numbers, scratch)?;
-                    insert.raw_execute()?;
+                    bind(&mut insert, &row, numbers, scratch, *usual_days)?;
+                    if insert.raw_execute()? > 0 {
+                        roll_ups.add(&summed(&row, numbers));
+                    }
                 }
             }
             Table::RefusedKeys => add_refused(&transaction, batch)?,
         }
+        roll_ups.write(&transaction)?;
         transaction.commit()?;
         Ok(())
     }
@@ -163,19 +195,21 @@ impl Insert for Sqlite {
         })
     }
 
-    fn prune(&mut self, before_us: i64) -> Result<bool, InsertError> {
-        prune(&mut self.connection, before_us).map_err(|error| classify(&error))
+    fn prune(&mut self, before_us: i64, now_us: i64) -> Result<bool, InsertError> {
+        prune(&mut self.connection, before_us, now_us).map_err(|error| classify(&error))
     }
 }
 
-fn prune(connection: &mut Connection, before_us: i64) -> rusqlite::Result<bool> {
+fn prune(connection: &mut Connection, before_us: i64, now_us: i64) -> rusqlite::Result<bool> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let n_requests = transaction.execute(PRUNE, (before_us, PRUNE_ROWS_MAX))?;
+    let n_expired = transaction.execute(PRUNE_EXPIRED, (now_us, PRUNE_ROWS_MAX))?;
     let before_minute = before_us.div_euclid(US_PER_MINUTE);
     let n_refused = transaction.execute(PRUNE_REFUSED, (before_minute, PRUNE_ROWS_MAX))?;
     transaction.execute(FORGET_APPLIED, (before_us.saturating_sub(APPLIED_KEPT_US),))?;
+    let has_more = rollup::prune(&transaction, now_us)?;
     transaction.commit()?;
-    Ok(n_requests.max(n_refused) >= PRUNE_ROWS_MAX as usize)
+    Ok(has_more || n_requests.max(n_expired).max(n_refused) >= PRUNE_ROWS_MAX as usize)
 }
 
 /// Whether another try may help. What is not known to be the batch's fault is the store's.
@@ -252,9 +286,9 @@ mod tests {
         let refused = [refusal(0, "10.0.0.1", 2), refusal(1, "10.0.0.1", 2)];
         insert_refused(&mut store, "refused", &refused_rows(&refused));
         let before_us = US_PER_MINUTE;
-        assert!(store.prune(before_us).unwrap());
+        assert!(store.prune(before_us, before_us).unwrap());
         assert_eq!(reader.count().unwrap(), 2);
-        assert!(!store.prune(before_us).unwrap());
+        assert!(!store.prune(before_us, before_us).unwrap());
         assert_eq!(reader.count().unwrap(), 1);
         assert_eq!(reader.refused(10).unwrap(), [refusal(1, "10.0.0.1", 2)]);
     }

@@ -437,7 +437,7 @@ impl Insert for Scripted {
         }
     }
 
-    fn prune(&mut self, before_us: i64) -> Result<bool, InsertError> {
+    fn prune(&mut self, before_us: i64, _: i64) -> Result<bool, InsertError> {
         self.n_prunes += 1;
         self.prunes.send(before_us).ok(); // As above.
         Ok(self.n_prunes == 1)
@@ -477,11 +477,11 @@ pub(super) fn refusal(unix_minute: i64, source_ip: &str, count: u64) -> RefusedR
     RefusedRow { unix_minute, source_ip: source_ip.parse().ok(), count }
 }
 
-const BARE_NULLS: &str = "audio_in audio_out client_request_id connection connection_id \
+const BARE_NULLS: &str = "audio_in audio_out cache client_request_id connection connection_id \
     correlation_id cost_nanousd deployment deployment_id end_user error_class first_token_us \
-    headers_us input_cache_read input_cache_write_1h input_cache_write_5m input_uncached key \
-    key_id model model_id output output_tokens_per_second price_version provider reasoning \
-    source_ip target_id upstream_model upstream_request_id";
+    gateway_version headers_us input_cache_read input_cache_write_1h input_cache_write_5m \
+    input_uncached key key_id model model_id node output output_tokens_per_second price_version \
+    provider reasoning retention_days source_ip target_id upstream_model upstream_request_id";
 
 /// A row in which every column has a value of its own.
 fn full_row() -> UsageRow {
@@ -595,6 +595,7 @@ fn full_measures() -> serde_json::Value {
         "connection_id": "00000000-0000-0000-0000-0000000000b3",
         "connection": "anthropic-main",
         "model": "sonnet",
+        "provider": "anthropic",
         "status": 529,
         "error_class": "overloaded",
         "maybe_billed": true,
@@ -616,6 +617,7 @@ fn full_measures() -> serde_json::Value {
         "audio_in": 17,
         "audio_out": i64::MAX,
         "cost_nanousd": 19,
+        "saved_nanousd": 0,
         "priced": true,
         "price_version": "catalogue-1",
         "total_us": 1_000_022,
@@ -632,6 +634,10 @@ fn full_measures() -> serde_json::Value {
         "correlation_id": "trace-1",
         "client_request_id": "client-1",
         "upstream_request_id": "req_1",
+        "cache": null,
+        "retention_days": null,
+        "node": null,
+        "gateway_version": null,
         "attempts": [attempt, second],
     })
 }

@@ -365,8 +365,8 @@ impl<I: Insert> Writer<I> {
     fn prune(&mut self) {
         let Some(retention) = self.limits.retention else { return };
         let retention_us = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-        let before_us = self.clock.unix_micros().saturating_sub(retention_us);
-        let pause = match self.insert.prune(before_us) {
+        let now_us = self.clock.unix_micros();
+        let pause = match self.insert.prune(now_us.saturating_sub(retention_us), now_us) {
             Ok(true) => PRUNE_PAUSE,
             Ok(false) => PRUNE_INTERVAL,
             Err(error) => {

@@ -1,0 +1,300 @@
+//! The stores, read.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+
+use super::answer::{Cells, Plan};
+use super::ask::{Query, QueryError};
+use super::clickhouse::Servers;
+use super::export::Format;
+use super::requests::{Cursor, RowQuery};
+use super::row::{self, Shown};
+use super::sql::{Source, Statement, Visible};
+use crate::usage::store::{Cancel, Reader, StoreError};
+
+/// Reads at once; more wait for their turn.
+const READS_MAX: usize = 8;
+/// Groups that a store may find for one question.
+const GROUPS_MAX: usize = 200_000;
+/// Percentiles of longer ranges come from roll-ups. An hour on top for those who ask for "a day" of
+/// whole hours.
+const EXACT_RANGE_US: i64 = 25 * 3_600 * 1_000_000;
+
+/// The store that `usage.url` names, for reading.
+#[derive(Debug, Clone)]
+pub enum Reading {
+    Sqlite(SqliteReading),
+    ClickHouse(ClickHouseReading),
+}
+
+#[derive(Debug, Clone)]
+pub struct ClickHouseReading {
+    servers: Servers,
+    rows_kept: Option<Duration>,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+pub struct SqliteReading {
+    path: PathBuf,
+    /// How long rows are there; what is older is in the roll-ups alone.
+    rows_kept: Option<Duration>,
+    places: Arc<Semaphore>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("the usage store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        let error: &dyn std::error::Error = &error;
+        let source = error.source().map_or_else(String::new, |source| format!(": {source}"));
+        Self::Unavailable(format!("{error}{source}"))
+    }
+}
+
+/// One page of rows.
+#[derive(Debug)]
+pub struct Page {
+    pub rows: Vec<Value>,
+    pub next_cursor: Option<String>,
+}
+
+impl Reading {
+    pub fn sqlite(path: PathBuf, rows_kept: Option<Duration>) -> Self {
+        Self::Sqlite(SqliteReading { path, rows_kept, places: Arc::new(Semaphore::new(READS_MAX)) })
+    }
+
+    pub fn clickhouse(servers: Servers, rows_kept: Option<Duration>) -> Self {
+        let places = Arc::new(Semaphore::new(READS_MAX));
+        Self::ClickHouse(ClickHouseReading { servers, rows_kept, places })
+    }
+
+    /// The answer to `query` over the workspaces that are `visible`.
+    pub async fn usage(
+        &self,
+        query: Query,
+        visible: Visible,
+        now_us: i64,
+    ) -> Result<Value, ReadError> {
+        let source = self.source(&query, now_us);
+        let plan = Plan::new(query, source, visible);
+        let totals = self.cells(plan.totals(), GROUPS_MAX).await?;
+        let ranked = plan.rank(totals);
+        let buckets = match plan.buckets(&ranked)? {
+            None => None,
+            Some(statement) => Some(self.cells(statement, usize::MAX).await?),
+        };
+        Ok(plan.answer(&ranked, buckets))
+    }
+
+    /// Rows while they are there and percentiles can be exact, else roll-ups, if they can answer.
+    fn source(&self, query: &Query, now_us: i64) -> Source {
+        let (rows_kept, is_clickhouse) = match self {
+            Self::Sqlite(sqlite) => (sqlite.rows_kept, false),
+            Self::ClickHouse(clickhouse) => (clickhouse.rows_kept, true),
+        };
+        let kept_us =
+            rows_kept.map_or(i64::MAX, |kept| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+        let is_kept = query.range.from_us >= now_us.saturating_sub(kept_us);
+        let is_short = query.range.len_us() <= EXACT_RANGE_US;
+        let is_fine = query.granularity.is_fine();
+        let reads_rows = !query.is_rolled_up(is_clickhouse) || (is_short && is_kept);
+        match is_clickhouse {
+            // Workspaces have no minutes there.
+            true if reads_rows || is_fine => Source::ClickHouse { is_exact: is_short },
+            true => Source::ClickHouseHours,
+            false if reads_rows => Source::Rows,
+            false if is_fine => Source::Minutes,
+            false => Source::Hours,
+        }
+    }
+
+    const fn row_source(&self) -> Source {
+        match self {
+            Self::Sqlite(_) => Source::View,
+            Self::ClickHouse(_) => Source::ClickHouse { is_exact: true },
+        }
+    }
+
+    pub async fn requests(&self, query: RowQuery, visible: Visible) -> Result<Page, ReadError> {
+        let statement = query.page(self.row_source(), &visible);
+        let mut rows = self.rows(statement).await?;
+        let has_more = rows.len() > query.limit;
+        rows.truncate(query.limit);
+        let last = rows.last().filter(|_| has_more).and_then(|shown| shown.cursor);
+        Ok(Page {
+            next_cursor: last.map(Cursor::show),
+            rows: rows.into_iter().map(|shown| Value::Object(shown.row)).collect(),
+        })
+    }
+
+    async fn rows(&self, statement: Statement) -> Result<Vec<Shown>, ReadError> {
+        let sqlite = match self {
+            Self::Sqlite(sqlite) => sqlite,
+            Self::ClickHouse(clickhouse) => {
+                let _place = clickhouse.places.acquire().await.map_err(|_| closed())?;
+                let rows = clickhouse.servers.objects(&statement).await?;
+                return Ok(rows.into_iter().map(row::shown).collect());
+            }
+        };
+        let look = move |reader: &Reader, cancel: &Cancel| {
+            let mut rows = Vec::new();
+            reader.objects(&statement, cancel, &mut |cells: Map<String, Value>| {
+                rows.push(row::shown(cells));
+                true
+            })?;
+            Ok(rows)
+        };
+        sqlite.read(look).await
+    }
+
+    async fn cells(&self, statement: Statement, rows_max: usize) -> Result<Vec<Cells>, ReadError> {
+        let rows = match self {
+            Self::Sqlite(sqlite) => sqlite.cells(statement, rows_max).await?,
+            Self::ClickHouse(clickhouse) => {
+                let _place = clickhouse.places.acquire().await.map_err(|_| closed())?;
+                clickhouse.servers.cells(&statement, rows_max).await?
+            }
+        };
+        if rows.len() > rows_max {
+            let text = format!("find more than {rows_max} groups; filter, or take fewer");
+            return Err(QueryError { field: "dimensions".to_owned(), text }.into());
+        }
+        Ok(rows)
+    }
+}
+
+fn closed() -> ReadError {
+    ReadError::Unavailable("it is closed".to_owned())
+}
+
+impl SqliteReading {
+    async fn cells(&self, statement: Statement, rows_max: usize) -> Result<Vec<Cells>, ReadError> {
+        self.read(move |reader, cancel| {
+            let mut rows = Vec::new();
+            reader.cells(&statement, cancel, &mut |cells| {
+                rows.push(cells);
+                rows.len() <= rows_max
+            })?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// Calls `look` where it may block. Whoever no longer waits for the answer ends the statement.
+    async fn read<T, F>(&self, look: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader, &Cancel) -> Result<T, StoreError> + Send + 'static,
+    {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let path = self.path.clone();
+        let cancel = Cancel::default();
+        let guard = cancel.clone().on_drop();
+        let looked = tokio::task::spawn_blocking(move || {
+            let _place = place; // Kept until it is over, even when nobody waits any more.
+            let reader = Reader::open(&path)?;
+            look(&reader, &cancel)
+        });
+        let looked = looked.await.map_err(|_panicked| closed())?;
+        guard.defuse();
+        Ok(looked?)
+    }
+}
+
+impl Page {
+    pub fn json(self) -> Value {
+        json!({ "data": self.rows, "next_cursor": self.next_cursor })
+    }
+}
+
+/// Rows of one piece of an export.
+const EXPORT_ROWS: usize = 1_000;
+/// ClickHouse sorts what it reads: it is asked for so much time at once, and for more when there is
+/// little in it.
+const EXPORT_PART_US: i64 = 3_600 * 1_000_000;
+
+/// All rows that are asked for, piece by piece: no more than one is ever in memory.
+#[derive(Debug)]
+pub struct Export {
+    reading: Reading,
+    query: RowQuery,
+    visible: Visible,
+    format: Format,
+    after: Option<Cursor>,
+    part_us: i64,
+    now_us: i64,
+    is_begun: bool,
+    is_done: bool,
+}
+
+impl Export {
+    pub fn new(
+        reading: Reading,
+        query: RowQuery,
+        visible: Visible,
+        format: Format,
+        now_us: i64,
+    ) -> Self {
+        let after = query.after;
+        let part_us = EXPORT_PART_US;
+        Self {
+            reading,
+            query,
+            visible,
+            format,
+            after,
+            part_us,
+            now_us,
+            is_begun: false,
+            is_done: false,
+        }
+    }
+
+    /// The next piece of the file; `None` at its end.
+    pub async fn next(&mut self) -> Result<Option<String>, ReadError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let mut text = if self.is_begun { String::new() } else { self.format.head() };
+        self.is_begun = true;
+        for shown in self.rows().await? {
+            self.after = shown.cursor.or(self.after);
+            text += &self.format.line(shown.row);
+        }
+        Ok(Some(text))
+    }
+
+    async fn rows(&mut self) -> Result<Vec<Shown>, ReadError> {
+        loop {
+            let behind = self.query.behind(self.after, EXPORT_ROWS);
+            let part = match &self.reading {
+                Reading::Sqlite(_) => None,
+                Reading::ClickHouse(_) => behind.last_part(self.part_us, self.now_us),
+            };
+            let is_all = part.is_none();
+            let statement =
+                part.as_ref().unwrap_or(&behind).page(self.reading.row_source(), &self.visible);
+            let mut rows = self.reading.rows(statement).await?;
+            let is_full = rows.len() > EXPORT_ROWS;
+            rows.truncate(EXPORT_ROWS);
+            if is_full || is_all {
+                self.is_done = !is_full;
+                return Ok(rows);
+            }
+            // What is in this part comes again with the next, which is longer.
+            self.part_us = self.part_us.saturating_mul(4);
+        }
+    }
+}
