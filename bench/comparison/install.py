@@ -14,7 +14,7 @@ import sys
 from .processes import TARGET, loud, notice
 
 FOLDER = TARGET / "bench"
-ENVOY, LITELLM, PORTKEY = "1.40.1", "1.93.0", "1.15.2"
+ENVOY, LITELLM, PORTKEY = "1.40.0", "1.93.0", "1.15.2"
 INSTALL_SECONDS_MAX = 900
 
 

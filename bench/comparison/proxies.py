@@ -111,7 +111,7 @@ def start_haproxy(_binaries, mock, folder):
     config.write_text(f"""
 global
     nbthread 1
-    maxconn 32768
+    maxconn 8000
 defaults
     mode http
     option http-no-delay

@@ -1,7 +1,7 @@
 """Declarative documents for Sluice: from one key to a million, from a few deployments to thousands."""
 
 import json
-import secrets
+import random
 import zlib
 
 from .workloads import WORKLOADS
@@ -11,13 +11,14 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LIMITS = [
     {"metric": "requests", "period": "minute", "amount": 1_000_000_000},
     {"metric": "tokens", "period": "minute", "amount": 1_000_000_000_000},
-    {"metric": "cost_usd", "period": "month", "amount": "100000000.00"},
+    {"metric": "cost_usd", "period": "month", "amount": "1000000.00"},
 ]
 
 
 def new_key():
     """A virtual key: 40 digits of base 62 and a checksum."""
-    text = "vk_" + "".join(secrets.choice(ALPHABET) for _ in range(40))
+    # No secret of anybody: quick rather than unguessable.
+    text = "vk_" + "".join(random.choices(ALPHABET, k=40))
     crc, digits = zlib.crc32(text.encode()), ""
     for _ in range(6):
         crc, digit = divmod(crc, 62)
