@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
@@ -71,7 +71,7 @@ async fn running(options: &Options) -> io::Result<Report> {
     let run = Arc::new(prepare(scenario, stop)?);
     let mock = mock_url(scenario)?;
     let started_at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let cpu_before = server::own_cpu();
+    let cpu_before = server::thread_cpu();
     let windows: Vec<_> =
         (0..scenario.threads).map(|_| Arc::new(Shared::new(scenario.mix.len()))).collect();
     let (alive, ended) = mpsc::channel(1);
@@ -86,7 +86,8 @@ async fn running(options: &Options) -> io::Result<Report> {
     }
     let window = watcher.total;
     let requests = window.counted_sum().requests() + window.uncounted.requests();
-    let cpu = server::own_cpu().saturating_sub(cpu_before);
+    let own = server::thread_cpu().saturating_sub(cpu_before);
+    let cpu = own + Duration::from_nanos(run.cpu_ns.load(Relaxed));
     let generator = Generator {
         cpu_us_per_request: micros_per(cpu, requests),
         lag_us: None,
@@ -136,6 +137,7 @@ fn prepare(scenario: &Scenario, stop: watch::Receiver<bool>) -> io::Result<Run> 
         in_flight: AtomicUsize::new(0),
         clients: AtomicUsize::new(0),
         waiting_most: AtomicUsize::new(0),
+        cpu_ns: AtomicU64::new(0),
         stop,
     })
 }

@@ -63,9 +63,9 @@ fn cpu(path: &str) -> Duration {
     Duration::from_nanos(first_number(&text).unwrap_or(0))
 }
 
-/// CPU time of this process so far.
-pub(super) fn own_cpu() -> Duration {
-    entries("/proc/self/task").map(|task| cpu(&format!("/proc/self/task/{task}/schedstat"))).sum()
+/// CPU time of the calling thread so far.
+pub(super) fn thread_cpu() -> Duration {
+    cpu("/proc/thread-self/schedstat")
 }
 
 #[cfg(test)]

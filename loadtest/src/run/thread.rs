@@ -1,7 +1,7 @@
 //! One thread of the generator: its clients, and what tells them when to ask.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::pacing::{Arrivals, Turn, Turns};
 use super::pool::{Given, Job, Pool, Slot};
 use super::requests::Requests;
+use super::server::thread_cpu;
 use super::stats::{Outcome, Shared as Window};
 use super::timer::Timer;
 use crate::distribution::Distribution;
@@ -34,6 +35,8 @@ pub(super) struct Run {
     pub(super) in_flight: AtomicUsize,
     pub(super) clients: AtomicUsize,
     pub(super) waiting_most: AtomicUsize,
+    /// CPU time of the threads that have ended, in nanoseconds.
+    pub(super) cpu_ns: AtomicU64,
     /// Becomes true when the run is to end at once.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -68,7 +71,7 @@ const BUNCH: usize = 16;
 impl Part {
     pub(super) fn work(&self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        let result = runtime.block_on(async {
             let mut stop = self.run.stop.clone();
             let working = async {
                 match &self.run.pace {
@@ -84,7 +87,10 @@ impl Part {
                 // A sender that is gone asks for nothing.
                 Ok(_) = stop.wait_for(|is_set| *is_set) => Ok(()),
             }
-        })
+        });
+        let cpu = u64::try_from(thread_cpu().as_nanos()).unwrap_or(u64::MAX);
+        self.run.cpu_ns.fetch_add(cpu, Relaxed);
+        result
     }
 
     async fn open(&self, arrivals: &Mutex<Arrivals>) -> io::Result<()> {

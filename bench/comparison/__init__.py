@@ -1,0 +1,1 @@
+"""What `bench/compare` and the scale scripts are made of."""
