@@ -3,7 +3,7 @@
 //! Seconds and minutes slide: of the window before, the part counts that still lies within one
 //! period back from now, as if its use had been even. So at most `amount` fits in a window, at most
 //! `amount × (1 + time / period)` in any stretch of time, and under constant load exactly `amount`
-//! per period. Hours and longer are windows of the UTC calendar; a lifetime is one window.
+//! per period: a window begins with the first use after nothing has counted. Hours and longer are windows of the UTC calendar; a lifetime is one window.
 //!
 //! What is reserved counts as used until it is settled, in the window in which it was taken.
 
@@ -15,6 +15,7 @@ use super::{Now, Period, millis};
 /// The use of one limit in its window, and in the window before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Window {
+    /// Of the calendar its number; of what slides when it began, on the steady clock.
     index: u64,
     /// When a window of the calendar ends, in milliseconds since 1970.
     until_ms: u64,
@@ -61,12 +62,15 @@ impl Window {
     /// Goes on to the window of `now`. Time that runs backwards changes nothing.
     pub fn roll(&mut self, period: Period, now: Now) {
         if let Some(length) = slides(period) {
-            let index = now.steady.0 / length;
-            if self.index < index {
-                let is_next = self.index + 1 == index;
-                self.previous = if is_next { self.current } else { 0 };
-                self.held_previous = if is_next { self.held } else { 0 };
-                (self.current, self.held, self.index) = (0, 0, index);
+            let passed = now.steady.0.saturating_sub(self.index) / length;
+            if 0 < passed {
+                (self.previous, self.held_previous) =
+                    if passed == 1 { (self.current, self.held) } else { (0, 0) };
+                (self.current, self.held) = (0, 0);
+                self.index += passed * length;
+            }
+            if self.is_idle() {
+                self.index = self.index.max(now.steady.0);
             }
         } else if self.until_ms <= now.unix_ms {
             let Span { index, until_ms } = span(period, now.unix_ms);
@@ -107,7 +111,7 @@ impl Window {
 
     /// How far `now` is into the window; the window may be ahead of a reading made before.
     fn elapsed(&self, length: u64, now: Now) -> u64 {
-        now.steady.0.saturating_sub(self.index * length).min(length - 1)
+        now.steady.0.saturating_sub(self.index).min(length - 1)
     }
 
     /// Why `ask` does not fit: the time until it would. `None` when it fits.
@@ -156,14 +160,14 @@ impl Window {
     /// where it slides, so that long requests cannot pass a short limit unseen.
     pub fn settle(&mut self, period: Period, index: u64, (reserved, used): (u64, u64), now: Now) {
         self.roll(period, now);
-        let slides = slides(period).is_some();
+        let slides = slides(period);
         if index == self.index {
             self.current = self.current.saturating_sub(reserved).saturating_add(used);
             self.held = self.held.saturating_sub(reserved);
-        } else if slides && index + 1 == self.index {
+        } else if slides.is_some_and(|length| index + length == self.index) {
             self.previous = self.previous.saturating_sub(reserved).saturating_add(used);
             self.held_previous = self.held_previous.saturating_sub(reserved);
-        } else if slides {
+        } else if slides.is_some() {
             self.current = self.current.saturating_add(used.saturating_sub(reserved));
         }
     }

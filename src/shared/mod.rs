@@ -235,8 +235,11 @@ impl Shared {
         }
     }
 
-    /// Waits until everything so far is settled, or for a while.
+    /// Waits until everything so far is settled, or for a while; not at all for a store that is down.
     pub async fn flush(&self) {
+        if !self.is_up() {
+            return;
+        }
         let (done, is_done) = oneshot::channel();
         if self.orders.send(Order::Flush(done)).await.is_ok() {
             drop(timeout(LATE_MAX, is_done).await);

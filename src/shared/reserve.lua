@@ -57,13 +57,20 @@ local function look(key, period, amount, ask)
   local window, current, previous = tonumber(kept[1]) or 0, tonumber(kept[2]) or 0, tonumber(kept[3]) or 0
   local index, ends = span(period)
   local length = SLIDES[period]
-  if window < index then
-    previous = (length and window + 1 == index) and current or 0
+  if length then
+    -- What slides is known by when it began: with the first use after nothing has counted.
+    local passed = math.floor((now - window) / length)
+    if 0 < passed then
+      previous = passed == 1 and current or 0
+      window, current = window + passed * length, 0
+    end
+    if previous == 0 and current == 0 then window = math.max(window, now) end
+  elseif window < index then
     window, current = index, 0
   end
   local carried, elapsed = 0, 0
   if length then
-    elapsed = math.max(0, math.min(now - window * length, length - 1))
+    elapsed = math.max(0, math.min(now - window, length - 1))
     carried = math.ceil(previous * (length - elapsed) / length)
   end
   local used = carried + current

@@ -17,15 +17,15 @@ for n, key in ipairs(KEYS) do
     local kept = redis.call('HMGET', key, 'w', 'c', 'p')
     local window = tonumber(kept[1]) or taken
     local current, previous = tonumber(kept[2]) or 0, tonumber(kept[3]) or 0
-    if 0 < length and window < math.floor(now / length) then
-      local index = math.floor(now / length)
-      previous = window + 1 == index and current or 0
-      window, current = index, 0
+    if 0 < length and length <= now - window then
+      local passed = math.floor((now - window) / length)
+      previous = passed == 1 and current or 0
+      window, current = window + passed * length, 0
     end
     local is_changed = true
     if taken == window then
       current = math.max(0, current - reserved) + used
-    elseif 0 < length and taken + 1 == window then
+    elseif 0 < length and taken + length == window then
       previous = math.max(0, previous - reserved) + used
     elseif 0 < length then
       current = current + math.max(0, used - reserved)

@@ -79,7 +79,9 @@ async fn sliding_minute_lets_pass_again_after_the_time_it_said() {
     while refused < 5 {
         let answer = client.call(&gateway.request("/v1/chat/completions", &chat_body(""))).await;
         if answer.status == 429 {
-            assert_eq!(answer.header("retry-after"), Some("1"));
+            // The rest of this second, and a third of the next.
+            let wait = answer.header("retry-after").unwrap();
+            assert!(["1", "2"].contains(&wait), "{wait}");
             refused += 1;
         }
     }

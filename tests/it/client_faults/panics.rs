@@ -12,7 +12,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use crate::client::End;
-use crate::harness::{TestGateway, behaviour, chat_body, target};
+use crate::harness::{Builder, TestGateway, behaviour, chat_body, deployment, target};
 
 /// Texts at which the log panics.
 static ARMED: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -74,6 +74,39 @@ async fn before_the_answer_is_a_500_in_the_callers_dialect_and_one_row() {
         assert_eq!(gateway.metric("sluice_panics_total"), f64::from(u8::try_from(n + 1).unwrap()));
         // What the panic interrupted was let go.
         assert_eq!(gateway.chat("").await.status, 200);
+    }
+    gateway.idle().await;
+    gateway.stop_after_panics().await;
+}
+
+#[tokio::test]
+async fn requests_that_panic_leave_no_slot_and_no_reservation() {
+    // Fewer than the breaker wants to see before it judges by their rate.
+    const N: usize = 15;
+    let mock = Mock::start().await.unwrap();
+    let name = format!("b{}", mock.addr().port());
+    let limits = r#"[{ metric = "concurrent", amount = 1 }, { metric = "tokens", period = "day", amount = 100000 }, { metric = "requests", period = "day", amount = 1000 }]"#;
+    let fields = format!(
+        "limits = {limits}\nfailover = {{ max_attempts = 1 }}\nbreaker = {{ consecutive_failures = 1000 }}\n"
+    );
+    let text = deployment(&[target(&mock, &name)], &fields);
+    let gateway = Builder::new(&format!("{text}limits = {limits}\n")).start().await;
+    mock.script(vec![behaviour("status=503")]);
+    assert_eq!(gateway.chat("").await.status, 503);
+    let id = gateway.row().await["attempts"][0]["target_id"].as_str().unwrap().to_owned();
+    arm(id);
+    mock.script(vec![behaviour("status=503"); N]);
+    for _ in 0..N {
+        // With one slot alone, the next is let in only when it has come back.
+        assert_eq!(gateway.chat("").await.status, 500);
+    }
+    for owner in ["keys/app", "deployments/chat"] {
+        let path = format!("/api/v1/workspaces/acme/environments/production/{owner}/usage");
+        let counters = gateway.admin_get(&path).await.json()["limits"].clone();
+        let [requests, slots, tokens] = [0, 1, 2].map(|n| &counters[n]);
+        assert_eq!(requests["used"], N + 1, "{owner}");
+        assert_eq!((&slots["used"], &slots["reserved"]), (&0.into(), &0.into()), "{owner}");
+        assert_eq!((&tokens["used"], &tokens["reserved"]), (&0.into(), &0.into()), "{owner}");
     }
     gateway.idle().await;
     gateway.stop_after_panics().await;
