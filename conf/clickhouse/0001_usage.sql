@@ -10,7 +10,6 @@ CREATE TABLE IF NOT EXISTS {db}.usage{local} {on_cluster}
     workspace                   LowCardinality(String)              CODEC(ZSTD(1)),
     environment_id              UUID                                CODEC(ZSTD(1)),
     environment                 LowCardinality(String)              CODEC(ZSTD(1)),
-<<<<<<< HEAD
     key_id                      Nullable(UUID)                      CODEC(ZSTD(6)),
     key                         LowCardinality(String)              CODEC(ZSTD(1)),
     deployment_id               Nullable(UUID)                      CODEC(ZSTD(6)),
@@ -22,19 +21,6 @@ CREATE TABLE IF NOT EXISTS {db}.usage{local} {on_cluster}
     upstream_model              LowCardinality(String)              CODEC(ZSTD(1)),
     provider                    LowCardinality(String)              CODEC(ZSTD(1)),
     connection_id               Nullable(UUID)                      CODEC(ZSTD(6)),
-=======
-    key_id                      Nullable(UUID)                      CODEC(ZSTD(1)),
-    key                         LowCardinality(String)              CODEC(ZSTD(1)),
-    deployment_id               Nullable(UUID)                      CODEC(ZSTD(1)),
-    deployment                  LowCardinality(String)              CODEC(ZSTD(1)),
-    requested_model             String                              CODEC(ZSTD(3)),
-    target_id                   Nullable(UUID)                      CODEC(ZSTD(1)),
-    model_id                    Nullable(UUID)                      CODEC(ZSTD(1)),
-    model                       LowCardinality(String)              CODEC(ZSTD(1)),
-    upstream_model              LowCardinality(String)              CODEC(ZSTD(1)),
-    provider                    LowCardinality(String)              CODEC(ZSTD(1)),
-    connection_id               Nullable(UUID)                      CODEC(ZSTD(1)),
->>>>>>> refs/heads/query
     connection                  LowCardinality(String)              CODEC(ZSTD(1)),
     dialect                     LowCardinality(String)              CODEC(ZSTD(1)),
     endpoint                    LowCardinality(String)              CODEC(ZSTD(1)),
@@ -71,13 +57,8 @@ CREATE TABLE IF NOT EXISTS {db}.usage{local} {on_cluster}
     client_request_id           String                              CODEC(ZSTD(1)),
     upstream_request_id         String                              CODEC(ZSTD(1)),
     -- The attempts in their order; the last one is the one that counted.
-<<<<<<< HEAD
     `attempts.target_id`        Array(UUID)                         CODEC(ZSTD(6)),
     `attempts.connection_id`    Array(UUID)                         CODEC(ZSTD(6)),
-=======
-    `attempts.target_id`        Array(UUID)                         CODEC(ZSTD(3)),
-    `attempts.connection_id`    Array(UUID)                         CODEC(ZSTD(1)),
->>>>>>> refs/heads/query
     `attempts.connection`       Array(LowCardinality(String))       CODEC(ZSTD(1)),
     `attempts.model`            Array(LowCardinality(String))       CODEC(ZSTD(1)),
     `attempts.provider`         Array(LowCardinality(String))       CODEC(ZSTD(1)),
@@ -93,19 +74,11 @@ CREATE TABLE IF NOT EXISTS {db}.usage{local} {on_cluster}
     gateway_version             LowCardinality(String)              CODEC(ZSTD(1)),
     inserted_at                 DateTime('UTC') DEFAULT now()       CODEC(Delta(4), ZSTD(1)),
 
-<<<<<<< HEAD
     INDEX by_request_id request_id TYPE bloom_filter(0.05) GRANULARITY 1,
     INDEX by_correlation_id correlation_id TYPE bloom_filter(0.05) GRANULARITY 1,
     INDEX by_end_user end_user TYPE bloom_filter(0.05) GRANULARITY 1,
     INDEX by_metadata_key mapKeys(metadata) TYPE bloom_filter(0.05) GRANULARITY 1,
     INDEX by_metadata_value mapValues(metadata) TYPE bloom_filter(0.05) GRANULARITY 1
-=======
-    INDEX by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX by_correlation_id correlation_id TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX by_end_user end_user TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX by_metadata_key mapKeys(metadata) TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX by_metadata_value mapValues(metadata) TYPE bloom_filter(0.01) GRANULARITY 1
->>>>>>> refs/heads/query
 )
 ENGINE = {engine:MergeTree}
 PARTITION BY toYYYYMMDD(started_at)

@@ -26,6 +26,8 @@ use crate::usage::query::{
 use crate::usage::store::UsageSink;
 use crate::usage::tail::Seen as Passed;
 
+type WorkspaceOf = dyn Fn(&str) -> Option<Uuid> + Send + Sync;
+
 /// What the routes read from.
 #[derive(Clone)]
 pub struct UsageApi {
@@ -34,7 +36,7 @@ pub struct UsageApi {
     /// Where rows pass; `None` shows nothing live.
     pub sink: Option<UsageSink>,
     /// The workspace of a slug or an id.
-    pub workspace: Arc<dyn Fn(&str) -> Option<Uuid> + Send + Sync>,
+    pub workspace: Arc<WorkspaceOf>,
     pub clock: Clock,
 }
 

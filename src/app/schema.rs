@@ -19,7 +19,7 @@ use crate::usage::store::{self, UsageSink};
 const START_WAIT: Duration = Duration::from_secs(10);
 
 /// The waits between two tries in the background double up to this.
-const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_mins(1);
 
 /// Opens the usage store, its schema up to date or on its way there.
 pub(super) fn open(

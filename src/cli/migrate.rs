@@ -10,7 +10,7 @@ use crate::usage::address::Address;
 use crate::usage::schema::{self, Applied, Options, SchemaError};
 
 /// Longer than a start waits: this command has nothing else to do.
-const LOCK_WAIT: Duration = Duration::from_secs(300);
+const LOCK_WAIT: Duration = Duration::from_mins(5);
 
 pub(super) fn run(path: Option<&Path>, is_to_print: bool) -> ExitCode {
     let config = match load(path) {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use clickhouse::Client;
 use clickhouse::query::BytesCursor;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, Lines};
 
@@ -31,22 +32,13 @@ impl Servers {
         Self(clients)
     }
 
-    /// Each row a list of its cells.
+    /// Each row a list of its cells; one row more than `rows_max` at most.
     pub(super) async fn cells(
         &self,
         statement: &Statement,
         rows_max: usize,
     ) -> Result<Vec<Vec<Value>>, ReadError> {
-        self.first(statement, "JSONCompactEachRow", async |mut rows: Rows| {
-            let mut found = Vec::new();
-            while found.len() <= rows_max
-                && let Some(row) = rows.next().await?
-            {
-                found.push(row);
-            }
-            Ok(found)
-        })
-        .await
+        self.first(statement, "JSONCompactEachRow", rows_max).await
     }
 
     /// Each row an object.
@@ -54,29 +46,22 @@ impl Servers {
         &self,
         statement: &Statement,
     ) -> Result<Vec<Map<String, Value>>, ReadError> {
-        self.first(statement, "JSONEachRow", async |mut rows: Rows| {
-            let mut found = Vec::new();
-            while let Some(row) = rows.next().await? {
-                found.push(row);
-            }
-            Ok(found)
-        })
-        .await
+        self.first(statement, "JSONEachRow", usize::MAX).await
     }
 
     /// What the first host answers that answers at all.
-    async fn first<T>(
+    async fn first<T: DeserializeOwned>(
         &self,
         statement: &Statement,
         format: &str,
-        read: impl AsyncFn(Rows) -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
+        rows_max: usize,
+    ) -> Result<Vec<T>, ReadError> {
         let mut last = ReadError::Unavailable("there is no host".to_owned());
         for client in &self.0 {
             // The first request on a kept connection fails once when the server has gone meanwhile.
             for _ in 0..2 {
                 let answered = match execute(client, statement, format) {
-                    Ok(rows) => read(rows).await,
+                    Ok(rows) => rows.read(rows_max).await,
                     Err(error) => Err(error),
                 };
                 match answered {
@@ -121,7 +106,17 @@ fn unavailable(error: impl ToString) -> ReadError {
 }
 
 impl Rows {
-    async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, ReadError> {
+    async fn read<T: DeserializeOwned>(mut self, rows_max: usize) -> Result<Vec<T>, ReadError> {
+        let mut found = Vec::new();
+        while found.len() <= rows_max
+            && let Some(row) = self.next().await?
+        {
+            found.push(row);
+        }
+        Ok(found)
+    }
+
+    async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ReadError> {
         let Some(line) = self.0.next_line().await.map_err(unavailable)? else { return Ok(None) };
         // An error amid an answer comes in the place of a row.
         serde_json::from_str(&line).map(Some).map_err(unavailable)

@@ -138,6 +138,8 @@ impl File {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -145,7 +147,7 @@ mod tests {
         let mut names: Vec<String> = std::fs::read_dir("conf/clickhouse")
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(".sql"))
+            .filter(|name| Path::new(name).extension().is_some_and(|it| it == "sql"))
             .collect();
         names.sort();
         assert_eq!(names, FILES.map(|file| file.name));

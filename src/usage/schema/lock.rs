@@ -13,7 +13,7 @@ use super::files::quoted;
 use super::{Schema, SchemaError};
 
 /// Longer than a statement takes.
-const LEASE: Duration = Duration::from_secs(300);
+const LEASE: Duration = Duration::from_mins(5);
 
 /// A lock that stays behind keeps others out until it runs out: a server that is away for a moment is asked again.
 const RELEASE_TRIES: u32 = 6;
@@ -40,7 +40,7 @@ impl Lock {
                     quoted(&schema.options.applied_by, '\'')
                 ))
                 .await?;
-            match lock.other(schema).await {
+            match Box::pin(lock.other(schema)).await {
                 Ok(None) => return Ok(lock),
                 Ok(Some(holder)) => {
                     lock.release(schema).await;

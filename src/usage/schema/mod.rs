@@ -22,7 +22,7 @@ use self::files::{FILES, File, Layout};
 use self::lock::Lock;
 
 /// No statement takes longer, even on a cluster with a slow host.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(240);
+const STATEMENT_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// Where the schema goes, and who brings it.
 #[derive(Debug, Clone)]
@@ -80,9 +80,9 @@ pub async fn migrate(client: &Client, options: &Options) -> Result<Applied, Sche
     {
         return Ok(applied);
     }
-    schema.make_database().await?;
-    let lock = Lock::acquire(&schema).await?;
-    let applied = schema.apply(&lock).await;
+    Box::pin(schema.make_database()).await?;
+    let lock = Box::pin(Lock::acquire(&schema)).await?;
+    let applied = Box::pin(schema.apply(&lock)).await;
     lock.release(&schema).await;
     applied
 }
