@@ -1,10 +1,11 @@
-//! The command line: serve | check | demo | generate | completions.
+//! The command line: serve | check | demo | spool | generate | completions.
 //!
 //! Exit codes: 0 ok, 1 failed, 2 usage or configuration.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a person reads")]
 
 mod demo;
 mod serve;
+mod spool;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +57,11 @@ enum Command {
         #[arg(long)]
         resources: Option<PathBuf>,
     },
+    /// Looks after the usage rows between the requests and the store
+    Spool {
+        #[command(subcommand)]
+        command: spool::Spool,
+    },
     /// Makes a secret and prints it once; nothing is stored
     Generate {
         #[command(subcommand)]
@@ -79,6 +85,7 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(config.as_deref()),
         Command::Demo { dir, listen, admin } => demo::run(dir, listen, admin),
         Command::Check { config, resources } => check(config.as_deref(), resources),
+        Command::Spool { command } => spool::run(&command),
         Command::Generate { what } => generate(&what),
         Command::Completions { shell } => {
             let mut command = Cli::command();

@@ -1,5 +1,6 @@
 //! What a request used, what that cost, and how it is kept.
 
+pub mod address;
 pub mod inflate;
 pub mod record;
 pub mod row;

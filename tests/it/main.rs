@@ -26,6 +26,7 @@ mod documents;
 mod fidelity;
 mod framing;
 mod keys;
+mod kills;
 mod leaks;
 mod limits;
 mod models;

@@ -12,6 +12,7 @@
 
 mod backlog;
 mod batch;
+mod clickhouse;
 mod columns;
 mod dead;
 mod reader;
@@ -20,17 +21,20 @@ mod send;
 mod shared;
 mod sink;
 mod sqlite;
+pub mod tools;
 mod writer;
 
 use std::path::Path;
 use std::time::Duration;
 
 pub use self::batch::{Batch, Table};
+pub use self::clickhouse::ClickHouse;
 pub use self::reader::Reader;
 pub use self::sink::{UsageSink, UsageTotals};
 pub use self::sqlite::Sqlite;
 use crate::clock::Clock;
 use crate::config::server::{UsageConfig, UsageUrl};
+use crate::usage::address::Address;
 use crate::usage::row::Stamp;
 use crate::usage::spool::{Settings, SliceLimits};
 
@@ -48,6 +52,16 @@ pub trait Insert: Send + 'static {
     /// to hold up the next batch; says whether there may be more. A store that lets rows expire by
     /// itself answers `Ok(false)`.
     fn prune(&mut self, before_us: i64) -> Result<bool, InsertError>;
+}
+
+impl Insert for Box<dyn Insert> {
+    fn insert(&mut self, batch: &Batch<'_>) -> Result<(), InsertError> {
+        (**self).insert(batch)
+    }
+
+    fn prune(&mut self, before_us: i64) -> Result<bool, InsertError> {
+        (**self).prune(before_us)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +91,8 @@ pub enum StoreError {
     Thread(#[source] std::io::Error),
     #[error("cannot use the spool {}: {source}", path.display())]
     Spool { path: Box<Path>, source: std::io::Error },
-    #[error("this build keeps usage rows in SQLite only")]
-    Unsupported,
+    #[error("`usage.url` {0}")]
+    Address(&'static str),
 }
 
 /// The bounds of the spool and its writer.
@@ -101,10 +115,19 @@ pub struct Backoff {
 
 /// Opens the store that `config` names and starts its writer.
 pub fn start(config: &UsageConfig, clock: Clock) -> Result<UsageSink, StoreError> {
-    match &config.url {
-        UsageUrl::Sqlite(path) => start_with(open(path)?, Limits::of(config), clock),
-        UsageUrl::ClickHouse(_) => Err(StoreError::Unsupported),
-    }
+    start_with(open(config)?, Limits::of(config), clock)
+}
+
+/// The store that `config` names.
+pub fn open(config: &UsageConfig) -> Result<Box<dyn Insert>, StoreError> {
+    Ok(match &config.url {
+        UsageUrl::Sqlite(path) => Box::new(open_sqlite(path)?),
+        UsageUrl::ClickHouse(url) => {
+            let address = Address::parse(url).map_err(StoreError::Address)?;
+            let is_cluster = config.cluster.is_some();
+            Box::new(ClickHouse::new(address, is_cluster).map_err(StoreError::Thread)?)
+        }
+    })
 }
 
 /// Starts a writer before `insert`, which a test may have scripted.
@@ -117,7 +140,7 @@ pub fn start_with(
 }
 
 /// Opens or makes the `SQLite` file, its folder included.
-fn open(path: &Path) -> Result<Sqlite, StoreError> {
+fn open_sqlite(path: &Path) -> Result<Sqlite, StoreError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
             .map_err(|source| StoreError::Folder { path: path.into(), source })?;
