@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::binary::{Process, configure, sluice};
+use crate::clickhouse_server::ClickHouse;
 use crate::client::{Answer, Client, End, request, within};
 use crate::harness::document;
 
@@ -60,11 +61,7 @@ async fn work(address: SocketAddr, key: String, log: Arc<Log>) {
     loop {
         let number = log.next.fetch_add(1, Ordering::Relaxed);
         let user = format!("u{number}");
-        let stream = if number % 2 == 0 {
-            r#","stream":true,"stream_options":{"include_usage":true}"#
-        } else {
-            ""
-        };
+        let stream = if number % 2 == 0 { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
         let body = format!(
             r#"{{"model":"chat","user":"{user}","messages":[{{"role":"user","content":"hello"}}]{stream}}}"#
         );
@@ -154,19 +151,13 @@ fn settle(seen: &HashMap<String, Seen>, asked: &HashSet<String>, rows: &[Row]) {
                 tokens = (tokens.0 + row.input, tokens.1 + row.output);
             }
             (Seen::Whole, None) => panic!("lost: {user}"),
-            (Seen::Broken, None) => {
-                assert!(!asked.contains(user), "the provider was asked: {user}")
-            }
+            (Seen::Broken, None) => assert!(!asked.contains(user), "the provider was asked: {user}"),
             (Seen::Broken, Some(_)) => {}
         }
     }
     assert_eq!(tokens, (n_whole * 11, n_whole * 7));
     let crashed = rows.iter().filter(|row| row.outcome == "gateway_crashed").count();
-    println!(
-        "{} kills, {} requests, {n_whole} answered, {crashed} in flight",
-        n_kills(),
-        seen.len()
-    );
+    println!("{} kills, {} requests, {n_whole} answered, {crashed} in flight", n_kills(), seen.len());
     assert!(crashed > 0, "no kill met a request in flight");
 }
 
@@ -175,12 +166,8 @@ fn drain(dir: &std::path::Path) {
     let run = |arguments: &[&str]| {
         let output = sluice(dir, arguments).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{arguments:?} {text} {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_eq!(output.status.code(), Some(0), "{arguments:?} {text} {}",
+            String::from_utf8_lossy(&output.stderr));
         text
     };
     let before = run(&["spool", "inspect", "--config", "sluice.toml"]);
@@ -209,4 +196,34 @@ async fn lose_no_row_on_the_way_to_sqlite() {
         })
         .collect();
     settle(&seen, &asked, &rows);
+}
+
+#[tokio::test]
+async fn lose_no_row_on_the_way_to_clickhouse() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ClickHouse::start().await;
+    let usage = format!("usage.url = \"{}\"\nusage.batch_interval_ms = 20", server.url("kills"));
+    let (seen, asked) = kill_loop(dir.path(), &usage).await;
+    drain(dir.path());
+    let rows = server
+        .rows("SELECT end_user, outcome, input_uncached, output FROM kills.usage")
+        .await
+        .into_iter()
+        .map(|row| Row {
+            end_user: row["end_user"].as_str().unwrap().to_owned(),
+            outcome: row["outcome"].as_str().unwrap().to_owned(),
+            input: row["input_uncached"].as_u64().unwrap_or(0),
+            output: row["output"].as_u64().unwrap_or(0),
+        });
+    settle(&seen, &asked, &rows.collect::<Vec<_>>());
+    let sums = server
+        .rows(
+            "SELECT (SELECT count() FROM kills.usage) AS rows, \
+             (SELECT uniqExact(request_id) FROM kills.usage) AS requests, \
+             (SELECT sum(requests) FROM kills.usage_minute) AS minutes, \
+             (SELECT sum(requests) FROM kills.usage_day) AS days",
+        )
+        .await;
+    let rows = &sums[0]["rows"];
+    assert!(["requests", "minutes", "days"].iter().all(|name| &sums[0][*name] == rows), "{sums:?}");
 }

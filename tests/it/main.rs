@@ -42,5 +42,6 @@ mod stored;
 mod tls;
 mod translate;
 mod upstream;
+mod usage_clickhouse;
 mod usage_rows;
 mod wire;
