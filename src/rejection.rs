@@ -38,6 +38,10 @@ pub enum Rejection {
     Limited(Box<Limited>),
     #[error("too many requests at once; try again in a moment")]
     Overloaded { retry_after: Duration },
+    #[error(
+        "the gateway has no room left to record what requests cost, and serves none; try again later"
+    )]
+    UsageStoreFull,
     #[error("no target of `{model}` is available at the moment; try again later")]
     NoHealthyTarget { model: String, retry_after: Option<Duration> },
     #[error("the gateway is shutting down; send the request again")]
@@ -121,6 +125,7 @@ impl Rejection {
                 (429, limited.code.name(), "rate_limit_error", "rate_limit_error")
             }
             Self::Overloaded { .. } => (503, "overloaded", "server_error", "overloaded_error"),
+            Self::UsageStoreFull => (503, "usage_store_full", "server_error", "overloaded_error"),
             Self::NoHealthyTarget { .. } => {
                 (503, "no_healthy_target", "server_error", "overloaded_error")
             }
@@ -177,6 +182,7 @@ impl Rejection {
                 *retry_after
             }
             Self::Draining => Some(Duration::from_secs(1)),
+            Self::UsageStoreFull => Some(Duration::from_secs(10)),
             _ => None,
         }
     }

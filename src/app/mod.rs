@@ -290,6 +290,7 @@ fn gateway_limits(config: &ServerConfig) -> GatewayLimits {
         write_timeout: config.data.stall_timeout,
         in_flight_max: config.data.in_flight_max,
         server_timing: config.data.server_timing,
+        on_full: config.usage.on_full,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the admin listener shows of the running parts.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -98,12 +98,12 @@ impl Observed {
     fn sources(&self) -> Sources {
         let state = Arc::clone(&self.state);
         let flow = Arc::clone(&self.flow);
-        let usage = self.usage.clone();
+        let (usage, clock) = (self.usage.clone(), self.clock.clone());
         let log = self.log.clone();
         let limits = Arc::clone(&self.limits);
         Sources {
             breakers: Some(Box::new(move || breakers(&state))),
-            usage: Some(Box::new(move || totals(&usage))),
+            usage: Some(Box::new(move || totals(&usage, &clock))),
             log_lines_dropped: log.map(|log| {
                 Box::new(move || log.lines_dropped()) as Box<dyn Fn() -> u64 + Send + Sync>
             }),
@@ -128,9 +128,36 @@ fn reading(usage: &UsageConfig) -> Option<Reading> {
     }
 }
 
-fn totals(usage: &UsageSink) -> UsageTotals {
-    let [accepted, inserted, dropped, lost] = usage.totals().rows();
-    UsageTotals { accepted, inserted, dropped, lost, queue_rows: usage.queue_depth() as u64 }
+#[expect(clippy::cast_precision_loss, reason = "an age for people to read")]
+fn totals(usage: &UsageSink, clock: &Clock) -> UsageTotals {
+    let totals = usage.totals();
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let age_us = usage.oldest_us().map_or(0, |at| clock.unix_micros().saturating_sub(at).max(0));
+    UsageTotals {
+        rows: [
+            ("accepted", count(&totals.accepted)),
+            ("recovered", count(&totals.recovered)),
+            ("inserted", count(&totals.inserted)),
+            ("unmetered", count(&totals.unmetered)),
+            ("dead", count(&totals.dead)),
+            ("dropped", count(&totals.dropped_oldest)),
+        ],
+        inserts: [
+            ("ok", count(&totals.inserts)),
+            ("failed", count(&totals.inserts_failed)),
+            ("refused", count(&totals.inserts_refused)),
+        ],
+        insert_retries: count(&totals.retries),
+        queue_rows: usage.queue_depth() as u64,
+        spool_bytes: usage.spool_bytes(),
+        oldest_age_seconds: age_us as f64 / 1e6,
+        is_spool_full: usage.is_full(),
+        damaged: count(&totals.damaged),
+        damaged_rows: count(&totals.damaged_rows),
+        segments_missing: count(&totals.segments_missing),
+        crashed: count(&totals.crashed),
+        shed: count(&totals.shed),
+    }
 }
 
 fn breakers(state: &State) -> Vec<BreakerSample> {

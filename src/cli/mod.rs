@@ -1,4 +1,4 @@
-//! The command line: serve | check | demo | migrate | generate | completions.
+//! The command line: serve | check | demo | migrate | spool | generate | completions.
 //!
 //! Exit codes: 0 ok, 1 failed, 2 usage or configuration.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a person reads")]
@@ -6,6 +6,7 @@
 mod demo;
 mod migrate;
 mod serve;
+mod spool;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -66,6 +67,11 @@ enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Looks after the usage rows between the requests and the store
+    Spool {
+        #[command(subcommand)]
+        command: spool::Spool,
+    },
     /// Makes a secret and prints it once; nothing is stored
     Generate {
         #[command(subcommand)]
@@ -90,6 +96,7 @@ pub fn run() -> ExitCode {
         Command::Demo { dir, listen, admin } => demo::run(dir, listen, admin),
         Command::Check { config, resources } => check(config.as_deref(), resources),
         Command::Migrate { config, print } => migrate::run(config.as_deref(), print),
+        Command::Spool { command } => spool::run(&command),
         Command::Generate { what } => generate(&what),
         Command::Completions { shell } => {
             let mut command = Cli::command();

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Millis};
+use crate::config::server::OnFull;
 use crate::control::State;
 use crate::control::snapshot::Target;
 use crate::dialect::{Dialect, Endpoint, Envelope};
@@ -46,6 +47,8 @@ pub struct GatewayLimits {
     pub write_timeout: Duration,
     pub in_flight_max: usize,
     pub server_timing: bool,
+    /// When there is no room for the row of a request.
+    pub on_full: OnFull,
 }
 
 /// The data plane.
@@ -182,6 +185,10 @@ impl Gateway {
             self.usage.refused(source_ip, now_us / 60_000_000);
             unknown.rejection()
         })?;
+        if self.usage.is_full() && self.sheds(&known) {
+            self.usage.shed();
+            return Err(Rejection::UsageStoreFull);
+        }
         let arrival = Arrival {
             request_id: ctx.request_id,
             began: ctx.began,
@@ -200,6 +207,18 @@ impl Gateway {
             }
         })?;
         Ok(known)
+    }
+
+    /// Whether a request is refused while there is no room for its row.
+    fn sheds(&self, known: &Known) -> bool {
+        let environment = &known.environment;
+        let owners = [&known.key.limits, &environment.limits, &environment.workspace_limits];
+        let has_budget = owners.into_iter().flatten().any(|limits| limits.has_budget());
+        match self.limits.on_full {
+            OnFull::Shed => has_budget,
+            OnFull::ShedAll => true,
+            OnFull::ContinueUnmetered => false,
+        }
     }
 
     /// A request whose target follows from its body: read, understand, select, attempt, relay.
@@ -480,6 +499,7 @@ fn outcome_of(rejection: &Rejection) -> Outcome {
             LimitCode::Rate | LimitCode::Concurrency => Outcome::RateLimited,
         },
         Rejection::Overloaded { .. }
+        | Rejection::UsageStoreFull
         | Rejection::NoHealthyTarget { .. }
         | Rejection::Draining
         | Rejection::Upstream { .. } => Outcome::UpstreamError,

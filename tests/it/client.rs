@@ -52,7 +52,11 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = within(TcpStream::connect(address)).await.unwrap();
+        Self::over(within(TcpStream::connect(address)).await.unwrap())
+    }
+
+    /// On a connection that is made.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, buffer: Vec::new() }
     }

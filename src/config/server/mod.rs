@@ -114,9 +114,11 @@ pub enum SyncPolicy {
 /// What happens when there is no room for more rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFull {
-    /// Requests are refused.
+    /// Requests under a budget are refused, others are served and counted.
     Shed,
-    /// Requests are served, and counted.
+    /// All requests are refused.
+    ShedAll,
+    /// All requests are served, and counted.
     ContinueUnmetered,
 }
 

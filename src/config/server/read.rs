@@ -151,8 +151,11 @@ fn state(fields: Fields<'_>) -> StateConfig {
 const SYNC_POLICIES: [(&str, SyncPolicy); 2] =
     [("interval", SyncPolicy::Interval), ("always", SyncPolicy::Always)];
 
-const ON_FULL: [(&str, OnFull); 2] =
-    [("shed", OnFull::Shed), ("continue_unmetered", OnFull::ContinueUnmetered)];
+const ON_FULL: [(&str, OnFull); 3] = [
+    ("shed", OnFull::Shed),
+    ("shed_all", OnFull::ShedAll),
+    ("continue_unmetered", OnFull::ContinueUnmetered),
+];
 
 fn usage(fields: Fields<'_>) -> UsageConfig {
     let url = fields.get("url").and_then(|item| {

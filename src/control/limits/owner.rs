@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::counter::Counter;
 use super::table::Table;
-use crate::limit::{Dimension, Learned, Level, Limit, Mode, Now};
+use crate::limit::{Dimension, Learned, Level, Limit, Metric, Mode, Now};
 
 /// In the order of [`crate::limit::LimitKey`].
 #[derive(Debug)]
@@ -84,6 +84,13 @@ impl Counted {
             });
         }
         key
+    }
+}
+
+impl Limits {
+    /// Whether one of them is about money.
+    pub fn has_budget(&self) -> bool {
+        self.counted.iter().any(|counted| counted.limit.metric == Metric::Cost)
     }
 }
 

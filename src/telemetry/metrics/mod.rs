@@ -136,15 +136,23 @@ pub enum BreakerState {
 }
 
 /// The account of the usage rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct UsageTotals {
-    pub accepted: u64,
-    pub inserted: u64,
-    /// Found the queue full.
-    pub dropped: u64,
-    /// Accepted, and refused by the store for good.
-    pub lost: u64,
+    /// By what became of them, as `sluice_usage_rows_total` has it.
+    pub rows: [(&'static str, u64); 6],
+    /// By what the store answered, as `sluice_usage_inserts_total` has it.
+    pub inserts: [(&'static str, u64); 3],
+    pub insert_retries: u64,
     pub queue_rows: u64,
+    pub spool_bytes: u64,
+    /// Of the oldest row that is being sent.
+    pub oldest_age_seconds: f64,
+    pub is_spool_full: bool,
+    pub damaged: u64,
+    pub damaged_rows: u64,
+    pub segments_missing: u64,
+    pub crashed: u64,
+    pub shed: u64,
 }
 
 impl Default for Metrics {
@@ -317,11 +325,23 @@ fn render_sources(page: &mut Page, sources: &Sources) {
     if let Some(usage) = &sources.usage {
         let usage = usage();
         page.family(&names::USAGE_ROWS);
-        page.sample(&[("result", "accepted")], usage.accepted);
-        page.sample(&[("result", "inserted")], usage.inserted);
-        page.sample(&[("result", "dropped")], usage.dropped);
-        page.sample(&[("result", "lost")], usage.lost);
+        for (result, rows) in usage.rows {
+            page.sample(&[("result", result)], rows);
+        }
+        page.family(&names::USAGE_INSERTS);
+        for (result, inserts) in usage.inserts {
+            page.sample(&[("result", result)], inserts);
+        }
+        page.single(&names::USAGE_INSERT_RETRIES, usage.insert_retries);
         page.single(&names::USAGE_QUEUE_ROWS, usage.queue_rows);
+        page.single(&names::USAGE_SPOOL_BYTES, usage.spool_bytes);
+        page.single(&names::USAGE_OLDEST_AGE, usage.oldest_age_seconds);
+        page.single(&names::USAGE_SPOOL_FULL, u8::from(usage.is_spool_full));
+        page.single(&names::USAGE_SHED, usage.shed);
+        page.single(&names::USAGE_CRASHED, usage.crashed);
+        page.single(&names::USAGE_SPOOL_DAMAGED, usage.damaged);
+        page.single(&names::USAGE_SPOOL_DAMAGED_ROWS, usage.damaged_rows);
+        page.single(&names::USAGE_SEGMENTS_MISSING, usage.segments_missing);
     }
     if let Some(shared) = &sources.limit_values_shared {
         page.single(&names::LIMIT_VALUES_SHARED, shared());

@@ -76,7 +76,27 @@ metrics! {
     USAGE_ROWS: Counter "sluice_usage_rows_total" ["result"]
         "Usage rows by what became of them.";
     USAGE_QUEUE_ROWS: Gauge "sluice_usage_queue_rows" []
-        "Usage rows that wait for the writer.";
+        "Usage rows in the spool that are not in the store.";
+    USAGE_INSERTS: Counter "sluice_usage_inserts_total" ["result"]
+        "Batches sent to the usage store, by its answer.";
+    USAGE_INSERT_RETRIES: Counter "sluice_usage_insert_retries_total" []
+        "Waits before a batch was sent again.";
+    USAGE_SPOOL_BYTES: Gauge "sluice_usage_spool_bytes" []
+        "Bytes of the disk that the spool takes.";
+    USAGE_OLDEST_AGE: Gauge "sluice_usage_oldest_row_age_seconds" []
+        "Age of the oldest usage row that is being sent; 0 when none is.";
+    USAGE_SPOOL_FULL: Gauge "sluice_usage_spool_full" []
+        "1 when the disk has no room for more usage rows.";
+    USAGE_SHED: Counter "sluice_usage_shed_total" []
+        "Requests refused because the disk has no room for usage rows.";
+    USAGE_CRASHED: Counter "sluice_usage_crashed_requests_total" []
+        "Requests that were in flight when an earlier process ended.";
+    USAGE_SPOOL_DAMAGED: Counter "sluice_usage_spool_damaged_total" []
+        "Stretches of the spool that could not be read.";
+    USAGE_SPOOL_DAMAGED_ROWS: Counter "sluice_usage_spool_damaged_rows_total" []
+        "Usage rows known to have been in them.";
+    USAGE_SEGMENTS_MISSING: Counter "sluice_usage_spool_segments_missing_total" []
+        "Segments of the spool that were not there or could not be opened.";
     LOG_LINES_DROPPED: Counter "sluice_log_lines_dropped_total" []
         "Log lines lost to a full queue or a broken stderr.";
     RELOADS: Counter "sluice_reloads_total" ["result"]

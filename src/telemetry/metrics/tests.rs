@@ -71,7 +71,18 @@ fn metrics_with_sources() -> Metrics {
                 state: BreakerState::Open,
             }]
         })),
-        usage: Some(Box::new(|| UsageTotals { accepted: 7, queue_rows: 2, ..Default::default() })),
+        usage: Some(Box::new(|| UsageTotals {
+            rows: [
+                ("accepted", 7),
+                ("recovered", 0),
+                ("inserted", 0),
+                ("unmetered", 0),
+                ("dead", 0),
+                ("dropped", 0),
+            ],
+            queue_rows: 2,
+            ..Default::default()
+        })),
         log_lines_dropped: Some(Box::new(|| 4)),
         limit_values_shared: Some(Box::new(|| 3)),
         is_ready: Some(Box::new(|| true)),

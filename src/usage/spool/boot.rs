@@ -90,8 +90,13 @@ impl Boot {
 
     /// The files of segments there are, by number.
     pub fn files(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        Self::files_in(&self.folder)
+    }
+
+    /// As [`Self::files`], of a folder that somebody else may hold.
+    pub fn files_in(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
         let mut files = Vec::new();
-        for entry in std::fs::read_dir(&self.folder)? {
+        for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
             if let Some(number) = number_of(&path) {
                 files.push((number, path));

@@ -29,7 +29,7 @@ pub use self::boot::{Boot, DEAD, folders, write_whole};
 pub use self::frame::{Draft, Kind};
 pub use self::recover::{Begun, Found, note, recover, write_segment};
 pub use self::segment::{EXTENSION, RECORDS_AT, Segment, Title};
-pub use self::slice::{Bounds, Rows, Slice, Step};
+pub use self::slice::{Bounds, Rows, Slice, Step, step};
 pub use self::sync::Syncing;
 
 #[cfg(test)]

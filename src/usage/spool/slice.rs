@@ -73,7 +73,7 @@ impl Slice {
 }
 
 /// What a record says about its request.
-pub(super) fn step(kind: Kind, payload: &[u8]) -> Option<Step<'_>> {
+pub fn step(kind: Kind, payload: &[u8]) -> Option<Step<'_>> {
     let request = row::request_key(payload)?;
     match kind {
         Kind::Row => Some(Step::Ended { request }),

@@ -29,12 +29,16 @@ impl Dead {
         self.rows.iter().filter(|(kind, _)| *kind == Kind::Row).count() as u64
     }
 
+    /// Keeps them in the place of a file that held more.
+    pub(super) fn bury_again(&self, path: &Path, title: Title) -> io::Result<()> {
+        write_segment(path, title, self.rows.iter().map(|(kind, row)| (*kind, &**row)))?;
+        Ok(())
+    }
+
     /// Keeps them in a file that is named after their slice, so that they are there once.
     pub(super) fn bury(&self, root: &Path, token: &str, title: Title) -> io::Result<()> {
         let folder = root.join(DEAD);
         std::fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("{token}.{EXTENSION}"));
-        write_segment(&path, title, self.rows.iter().map(|(kind, row)| (*kind, &**row)))?;
-        Ok(())
+        self.bury_again(&folder.join(format!("{token}.{EXTENSION}")), title)
     }
 }

@@ -12,6 +12,7 @@
 
 mod backlog;
 mod batch;
+mod clickhouse;
 mod columns;
 mod dead;
 mod functions;
@@ -22,17 +23,20 @@ mod send;
 mod shared;
 mod sink;
 mod sqlite;
+pub mod tools;
 mod writer;
 
 use std::path::Path;
 use std::time::Duration;
 
 pub use self::batch::{Batch, Table};
+pub use self::clickhouse::ClickHouse;
 pub use self::reader::{Cancel, Reader};
 pub use self::sink::{UsageSink, UsageTotals};
 pub use self::sqlite::Sqlite;
 use crate::clock::Clock;
 use crate::config::server::{UsageConfig, UsageUrl};
+use crate::usage::address::Address;
 use crate::usage::row::Stamp;
 use crate::usage::spool::{Settings, SliceLimits};
 
@@ -50,6 +54,16 @@ pub trait Insert: Send + 'static {
     /// retention of its own that has ended at `now_us`; few enough not to hold up the next batch.
     /// Says whether there may be more. A store that lets rows expire by itself answers `Ok(false)`.
     fn prune(&mut self, before_us: i64, now_us: i64) -> Result<bool, InsertError>;
+}
+
+impl Insert for Box<dyn Insert> {
+    fn insert(&mut self, batch: &Batch<'_>) -> Result<(), InsertError> {
+        (**self).insert(batch)
+    }
+
+    fn prune(&mut self, before_us: i64, now_us: i64) -> Result<bool, InsertError> {
+        (**self).prune(before_us, now_us)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +93,8 @@ pub enum StoreError {
     Thread(#[source] std::io::Error),
     #[error("cannot use the spool {}: {source}", path.display())]
     Spool { path: Box<Path>, source: std::io::Error },
-    #[error("this build keeps usage rows in SQLite only")]
-    Unsupported,
+    #[error("`usage.url` {0}")]
+    Address(&'static str),
 }
 
 /// The bounds of the spool and its writer.
@@ -103,13 +117,22 @@ pub struct Backoff {
 
 /// Opens the store that `config` names and starts its writer.
 pub fn start(config: &UsageConfig, clock: Clock) -> Result<UsageSink, StoreError> {
-    match &config.url {
+    start_with(open(config)?, Limits::of(config), clock)
+}
+
+/// The store that `config` names.
+pub fn open(config: &UsageConfig) -> Result<Box<dyn Insert>, StoreError> {
+    Ok(match &config.url {
         UsageUrl::Sqlite(path) => {
             let days = u16::try_from(config.retention_days).unwrap_or(u16::MAX);
-            start_with(open(path)?.with_usual_days(days), Limits::of(config), clock)
+            Box::new(open_sqlite(path)?.with_usual_days(days))
         }
-        UsageUrl::ClickHouse(_) => Err(StoreError::Unsupported),
-    }
+        UsageUrl::ClickHouse(url) => {
+            let address = Address::parse(url).map_err(StoreError::Address)?;
+            let is_cluster = config.cluster.is_some();
+            Box::new(ClickHouse::new(address, is_cluster).map_err(StoreError::Thread)?)
+        }
+    })
 }
 
 /// Starts a writer before `insert`, which a test may have scripted.
@@ -122,7 +145,7 @@ pub fn start_with(
 }
 
 /// Opens or makes the `SQLite` file, its folder included.
-fn open(path: &Path) -> Result<Sqlite, StoreError> {
+fn open_sqlite(path: &Path) -> Result<Sqlite, StoreError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
             .map_err(|source| StoreError::Folder { path: path.into(), source })?;

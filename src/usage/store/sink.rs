@@ -55,6 +55,8 @@ pub struct UsageTotals {
     pub inserted: AtomicU64,
     /// Could not be spooled: there was no room, or the spool is closed.
     pub unmetered: AtomicU64,
+    /// Requests that were refused for want of room.
+    pub shed: AtomicU64,
     /// Refused by the store, and set aside.
     pub dead: AtomicU64,
     /// Gone with the oldest segments of a spool that was too large.
@@ -166,6 +168,11 @@ impl UsageSink {
     /// Whether there may soon be no room for rows.
     pub fn is_full(&self) -> bool {
         self.0.shared.spool.is_full()
+    }
+
+    /// Counts a request that is refused for want of room.
+    pub fn shed(&self) {
+        self.0.shared.totals.shed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn with_draft<T>(

@@ -248,7 +248,7 @@ async fn row_is_found_again_column_by_column() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data/usage.db");
     let limits = in_folder(limits(), folder.path());
-    let sink = start_with(open(&path).unwrap(), limits, Clock::default()).unwrap();
+    let sink = start_with(open_sqlite(&path).unwrap(), limits, Clock::default()).unwrap();
     let full = full_row();
     let request_id = full.request_id;
     sink.record(&full);
@@ -278,10 +278,10 @@ fn documentation_names_every_column() {
 }
 
 #[test]
-fn store_that_this_build_lacks_is_an_error() {
-    let url = crate::secret::Secret::new("http://127.0.0.1:8123/default".to_owned());
+fn address_that_names_no_database_is_an_error() {
+    let url = crate::secret::Secret::new("http://127.0.0.1:8123/a/b".to_owned());
     let config = UsageConfig { url: UsageUrl::ClickHouse(url), ..ServerConfig::default().usage };
-    assert!(matches!(start(&config, Clock::default()), Err(StoreError::Unsupported)));
+    assert!(matches!(start(&config, Clock::default()), Err(StoreError::Address(_))));
 }
 
 // === the scripted store ===
