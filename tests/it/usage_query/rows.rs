@@ -79,6 +79,8 @@ fn row() -> impl Strategy<Value = UsageRow> {
             source_ip: client.1,
             end_user: client.0,
             metadata: client.2,
+            cache: None,
+            saved_nanousd: 0,
             attempts: client.3.into_iter().map(attempt).collect(),
         },
     )
