@@ -86,8 +86,8 @@ fn inspect_files(path: &Path, mut folder: Folder) -> io::Result<Folder> {
                 folder.rows += 1;
                 if record.at >= segment.position() {
                     folder.unsent += 1;
-                    let began = row::started_at_us(record.payload);
-                    folder.oldest_us = folder.oldest_us.into_iter().chain(began).min();
+                    let row_us = row::started_at_us(record.payload);
+                    folder.oldest_us = folder.oldest_us.into_iter().chain(row_us).min();
                 }
             }
             if let Some(step) = step(record.kind, record.payload) {
