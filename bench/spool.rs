@@ -138,7 +138,7 @@ fn into_store(folder: &std::path::Path, url: &str, rows: u64) {
     }
     runtime().block_on(sink.flush());
     report("record and insert", rows, began);
-    runtime().block_on(sink.close(std::time::Duration::from_secs(60)));
+    runtime().block_on(sink.close(std::time::Duration::from_mins(1)));
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -145,9 +145,8 @@ async fn live_view_shows_requests_as_they_finish() {
     assert!(seen.contains(&format!("\"request_id\":\"{id}\"")), "{seen}");
     // What it shows is the row that the store has.
     let stored = gateway.rows().await;
-    let stored = gateway
-        .admin_get(&format!("/api/v1/requests/{}", stored[0]["request_id"].as_str().unwrap()));
-    let stored = stored.await.json();
+    let path = format!("/api/v1/requests/{}", stored[0]["request_id"].as_str().unwrap());
+    let stored = gateway.admin_get(&path).await.json();
     let data = seen.split("data: ").nth(1).unwrap().lines().next().unwrap();
     let mut shown: Value = serde_json::from_str(data).unwrap();
     shown["retention_days"] = stored["retention_days"].clone();
