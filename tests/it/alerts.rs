@@ -82,8 +82,11 @@ fn documented() -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
+/// A metric and the labels that it is selected by.
+type Selector = (String, Vec<(String, String)>);
+
 /// The metrics of an expression, each with its matchers: (label, value).
-fn selectors(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
+fn selectors(expression: &str) -> Vec<Selector> {
     let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let mut found = Vec::new();
     let mut rest = expression;

@@ -61,7 +61,7 @@ async fn work(address: SocketAddr, key: String, log: Arc<Log>) {
     loop {
         let number = log.next.fetch_add(1, Ordering::Relaxed);
         let user = format!("u{number}");
-        let stream = if number % 2 == 0 {
+        let stream = if number.is_multiple_of(2) {
             r#","stream":true,"stream_options":{"include_usage":true}"#
         } else {
             ""
@@ -156,7 +156,7 @@ fn settle(seen: &HashMap<String, Seen>, asked: &HashSet<String>, rows: &[Row]) {
             }
             (Seen::Whole, None) => panic!("lost: {user}"),
             (Seen::Broken, None) => {
-                assert!(!asked.contains(user), "the provider was asked: {user}")
+                assert!(!asked.contains(user), "the provider was asked: {user}");
             }
             (Seen::Broken, Some(_)) => {}
         }

@@ -5,10 +5,12 @@
 #![expect(
     clippy::float_cmp,
     clippy::indexing_slicing,
+    clippy::large_futures,
     clippy::panic,
+    clippy::print_stdout,
     clippy::string_slice,
     clippy::unwrap_used,
-    reason = "a test may panic, and compares whole numbers"
+    reason = "a test may panic, print and wait at length, and compares whole numbers"
 )]
 
 mod clickhouse_rows;
