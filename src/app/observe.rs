@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value, json};
 
-use crate::admin::token::TokenDigest;
-use crate::admin::{AdminError, AdminState, Readiness, ReadyStatus};
+use crate::admin::{AdminError, AdminState, Desk, Readiness, ReadyStatus};
 use crate::app::limits::{self, Owner};
 use crate::clock::{Clock, Millis};
 use crate::config::server::{UsageConfig, UsageUrl};
@@ -35,7 +34,7 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn admin_state(self, token: TokenDigest, usage: &UsageConfig) -> AdminState {
+    pub(super) fn admin_state(self, desk: Desk, usage: &UsageConfig) -> AdminState {
         let store = match &usage.url {
             UsageUrl::Sqlite(path) => Some(path.clone()),
             UsageUrl::ClickHouse(_) => None,
@@ -45,7 +44,7 @@ impl Observed {
         let state = Arc::clone(&self.state);
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
         AdminState {
-            token,
+            desk,
             metrics: Arc::new(move || metrics.render()),
             readiness: Arc::new(move || self.readiness()),
             deployment_health: Arc::new(move |workspace, environment, deployment| {

@@ -15,6 +15,8 @@ mod clickhouse_server;
 mod client;
 mod harness;
 
+mod admin_document;
+mod admin_resources;
 mod answers;
 mod bad_input;
 mod basics;
