@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::config::document::{Node, Table, Value};
 use crate::config::problem::Problems;
-use crate::config::resources::{Kind, Known, Resources, read_one};
+use crate::config::resources::{Kind, Known, One, Resources, read_one};
 use crate::control::edit::{Draft, EditError, Editor, Rotation, credential_of, draft};
 use crate::control::load::{self, LoadError};
 use crate::control::seal::Vault;
@@ -207,21 +207,45 @@ impl Applying<'_, '_> {
         let mut left: Vec<ResourceRow> = existing.into_values().collect();
         left.sort_by(|a, b| a.name.cmp(&b.name));
         for row in left {
-            if self.is_left_out(&row) {
-                let here =
-                    if path.is_empty() { row.name.clone() } else { format!("{path}/{}", row.name) };
-                self.left_out.push((here, row));
-            }
+            self.leave_out(row, place, path)?;
         }
         Ok(())
     }
 
-    fn is_left_out(&self, row: &ResourceRow) -> bool {
-        match self.mode.prune {
+    /// Notes what the document does not hold, if it is to go.
+    fn leave_out(&mut self, row: ResourceRow, place: Place, path: &str) -> Result<(), ApplyError> {
+        let is_out = match self.mode.prune {
             Prune::Nothing => false,
             Prune::Named => row.kind != Kind::Workspace,
             Prune::Managed => row.origin == Origin::Document,
+        };
+        if !is_out {
+            return Ok(());
         }
+        let here = if path.is_empty() { row.name.clone() } else { format!("{path}/{}", row.name) };
+        // What holds something that came by the API stays for it.
+        if self.mode.prune == Prune::Managed && self.holds_others(&row)? {
+            let below = match row.kind {
+                Kind::Workspace => Place::in_workspace(row.id),
+                _ => Place { parent: Some(row.id), ..place },
+            };
+            for child in row.kind.children() {
+                self.level(*child, below, &[], &here)?;
+            }
+            if row.kind != Kind::Workspace {
+                return Ok(());
+            }
+        }
+        self.left_out.push((here, row));
+        Ok(())
+    }
+
+    fn holds_others(&mut self, row: &ResourceRow) -> Result<bool, ApplyError> {
+        let (Some(workspace), false) = (row.workspace, row.kind.children().is_empty()) else {
+            return Ok(false);
+        };
+        let environment = (row.kind == Kind::Environment).then_some(row.id);
+        Ok(resources::has_others(self.editor.tx.db, workspace, environment)?)
     }
 
     fn draft(&self, kind: Kind, table: &Table) -> Result<Draft, ApplyError> {
@@ -250,12 +274,14 @@ impl Applying<'_, '_> {
         path: &str,
     ) -> Result<ResourceRow, EditError> {
         let Some(mut row) = found else {
+            self.free_secret(place, &draft)?;
+            let is_given = draft.secret.is_some();
             let (row, secret) = self.editor.insert(kind, place, draft, None)?;
             if let (Kind::Workspace, Some(owner)) = (kind, self.mode.owner) {
                 self.own(row.id, owner)?;
             }
             self.step("create", &row, path, Vec::new());
-            if let (Kind::Key, Some(secret)) = (kind, secret) {
+            if let (Kind::Key, Some(secret), false) = (kind, secret, is_given) {
                 self.plan.secrets.push((path.to_owned(), secret));
             }
             return Ok(row);
@@ -276,6 +302,7 @@ impl Applying<'_, '_> {
         let is_new_secret = fields.iter().any(|field| field == "secret");
         self.editor.update(&mut row, &draft)?;
         if is_new_secret && kind == Kind::Key {
+            self.free_secret(place, &draft)?;
             let rotation = Rotation { grace_s: 0, secret: draft.secret };
             self.editor.rotate(&mut row, &rotation)?;
         }
@@ -322,6 +349,21 @@ impl Applying<'_, '_> {
         Ok(fields)
     }
 
+    /// A secret may go from one key of a workspace to another: the document is the whole of it.
+    fn free_secret(&mut self, place: Place, draft: &Draft) -> Result<(), EditError> {
+        let (One::Key(_), Some(secret)) = (&draft.one, &draft.secret) else { return Ok(()) };
+        let tx = &mut *self.editor.tx;
+        let digest = key::digest(secret.expose().as_bytes());
+        let Some(owner) = secrets::owner(tx.db, &digest)? else { return Ok(()) };
+        let owner = resources::by_id(tx.db, owner)?;
+        if self.mode.prune != Prune::Nothing
+            && let Some(owner) = owner.filter(|owner| owner.workspace == place.workspace)
+        {
+            tx.remove_secrets(owner.id, None)?;
+        }
+        Ok(())
+    }
+
     fn has_secret(&mut self, row: &ResourceRow, secret: &Secret) -> Result<bool, EditError> {
         if row.kind == Kind::Key {
             let digest = key::digest(secret.expose().as_bytes());
@@ -350,13 +392,22 @@ impl Applying<'_, '_> {
         Ok(())
     }
 
+    /// A workspace that the document no longer names: kept, archived, if something in it came by the
+    /// API.
     fn archive(&mut self, row: &mut ResourceRow, path: &str) -> Result<(), EditError> {
-        let is_built_in = row.name == crate::control::edit::BUILT_IN;
-        if is_built_in || row.status == Status::Archived {
+        let holds_others = resources::has_others(self.editor.tx.db, row.id, None)?;
+        let is_archived = row.status == Status::Archived;
+        if row.name == crate::control::edit::BUILT_IN || is_archived && holds_others {
             return Ok(());
         }
-        self.editor.archive(row)?;
-        self.step("archive", row, path, vec!["status".to_owned()]);
+        if !is_archived {
+            self.editor.archive(row)?;
+        }
+        let action = if holds_others { "archive" } else { "delete" };
+        if !holds_others {
+            self.editor.delete_workspace(row)?;
+        }
+        self.step(action, row, path, Vec::new());
         Ok(())
     }
 

@@ -223,6 +223,17 @@ pub fn is_changed_after(db: &mut Db, revision: i64) -> Result<bool, StoreError> 
     Ok(db.exists(changed, &[revision.into()])? || db.exists(removed, &[revision.into()])?)
 }
 
+/// Whether something in a workspace, or in one of its environments, came by the API.
+pub fn has_others(
+    db: &mut Db,
+    workspace: Uuid,
+    environment: Option<Uuid>,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM resources WHERE workspace_id = $1 AND origin = 'api' \
+               AND ($2 = '' OR parent_id = $2) LIMIT 1";
+    db.exists(sql, &[workspace.into(), id_or_empty(environment).into()])
+}
+
 impl Tx<'_> {
     pub fn insert_resource(&mut self, row: &ResourceRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO resources (id, kind, workspace_id, parent_id, name, status, spec, \
