@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use super::call::{Call, Reply};
-use super::resources::page_of;
+use super::call::{Call, Reply, list as page_of};
 use super::{AdminError, AdminState};
 use crate::clock::parse_rfc3339;
 use crate::config::resources::Kind;
@@ -39,7 +38,7 @@ pub(super) fn list(state: &AdminState, call: &Call) -> Result<Reply, AdminError>
         let filter = filter(db, call)?;
         let events = audit::list(db, &filter, before, limit)?;
         let last = events.last().map(|event| event["seq"].to_string());
-        Ok(page_of(events, limit, last))
+        Ok(page_of(&events, limit, last))
     })
 }
 

@@ -141,7 +141,7 @@ pub(super) fn etag(version: i64) -> String {
 }
 
 /// A part of a list, with the cursor of the next one if this one is full.
-pub(super) fn list(rows: Vec<Json>, limit: i64, last: Option<String>) -> Reply {
+pub(super) fn list(rows: &[Json], limit: i64, last: Option<String>) -> Reply {
     let is_full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= limit;
     let next = last.filter(|_| is_full);
     Reply::ok(serde_json::json!({ "data": rows, "next_cursor": next }))

@@ -79,7 +79,7 @@ fn anonymous(source_ip: &str) -> Principal {
     let mut principal = Principal::operator();
     principal.role = identity::PlatformRole::Member;
     principal.actor.kind = "anonymous";
-    principal.actor.name = "anonymous".to_owned();
+    "anonymous".clone_into(&mut principal.actor.name);
     source_ip.clone_into(&mut principal.actor.source_ip);
     principal
 }
@@ -186,7 +186,7 @@ impl Desk {
             {
                 return Ok(reply);
             }
-            self.check_place(tx, call)?;
+            check_place(tx, call)?;
             let mut editor = Editor::new(tx, &self.follower.vault, &call.principal.actor);
             let reply = change(&mut editor)?;
             if call.route.kind.is_some_and(|kind| kind != Kind::Key) {
@@ -202,16 +202,6 @@ impl Desk {
             AdminError::Internal
         })?;
         Ok(reply)
-    }
-
-    /// What the path names may have gone since the caller was let in.
-    fn check_place(&self, tx: &mut Tx<'_>, call: &Call) -> Result<(), AdminError> {
-        for row in [&call.workspace, &call.environment].into_iter().flatten() {
-            if resources::by_id(tx.db, row.id)?.is_none() {
-                return Err(AdminError::NotFound);
-            }
-        }
-        Ok(())
     }
 
     /// A change that each part allows may still not fit the whole.
@@ -272,6 +262,16 @@ const ARCHIVED: EditError = EditError::Conflict {
     code: "workspace_archived",
     detail: "the workspace is archived; recover it first",
 };
+
+/// What the path names may have gone since the caller was let in.
+fn check_place(tx: &mut Tx<'_>, call: &Call) -> Result<(), AdminError> {
+    for row in [&call.workspace, &call.environment].into_iter().flatten() {
+        if resources::by_id(tx.db, row.id)?.is_none() {
+            return Err(AdminError::NotFound);
+        }
+    }
+    Ok(())
+}
 
 fn granted(access: Access) -> Result<(), AdminError> {
     match access {

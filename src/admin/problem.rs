@@ -155,6 +155,11 @@ impl IntoResponse for AdminError {
         if status.is_server_error() {
             tracing::warn!(error = %self, code, "an admin call failed");
         }
+        let problems: Vec<Value> = self
+            .problems()
+            .iter()
+            .map(|it| json!({ "field": it.field, "detail": it.text }))
+            .collect();
         let mut body = json!({
             "type": "about:blank",
             "title": title,
@@ -162,10 +167,8 @@ impl IntoResponse for AdminError {
             "code": code,
             "detail": self.detail(),
         });
-        let problems = self.problems();
-        if !problems.is_empty() {
-            let error = |it: &Problem| json!({ "field": it.field, "detail": it.text });
-            body["errors"] = problems.iter().map(error).collect();
+        if let (Value::Object(body), false) = (&mut body, problems.is_empty()) {
+            body.insert("errors".to_owned(), problems.into());
         }
         let mut response = problem(status, &body);
         let headers = response.headers_mut();

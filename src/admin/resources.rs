@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::call::{self, Call, Reply};
+use super::call::{Call, Reply};
 use super::{AdminError, AdminState};
 use crate::clock::rfc3339;
 use crate::config::resources::Kind;
@@ -231,11 +231,6 @@ pub(super) fn revoke(state: &AdminState, call: &Call) -> Result<Reply, AdminErro
         editor.revoke(&mut row)?;
         Ok(Reply::ok(show(editor.tx.db, &row)?).with_version(row.version))
     })
-}
-
-/// For lists that are not of resources.
-pub(super) fn page_of(rows: Vec<Json>, limit: i64, last: Option<String>) -> Reply {
-    call::list(rows, limit, last)
 }
 
 #[cfg(test)]

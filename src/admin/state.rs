@@ -12,7 +12,8 @@ use crate::control::store::resources::{self, Place};
 use crate::price::{Price, catalogue};
 use crate::provider::Provider;
 
-pub(super) fn version(_state: &AdminState, _call: &Call) -> Result<Reply, AdminError> {
+pub(super) fn version(_state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
+    call.known_query(&[])?;
     Ok(Reply::ok(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") })))
 }
 

@@ -71,8 +71,7 @@ fn desk(dir: &std::path::Path) -> Desk {
     let vault = Vault::new([1; 32]);
     Desk {
         follower: Arc::new(Follower::new(
-            store,
-            vault,
+            (store, vault),
             Arc::new(Resources::default()),
             Arc::new(Registry::new(1)),
         )),

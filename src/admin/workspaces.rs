@@ -17,9 +17,8 @@ const LOOK_MAX: i64 = 100_000;
 pub(super) fn list(state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
     let page = call.page(&["status"])?;
     let wanted = match call.query.get("status").map(String::as_str) {
-        None => Some(Status::Active),
         Some("all") => None,
-        Some("active") => Some(Status::Active),
+        None | Some("active") => Some(Status::Active),
         Some("archived") => Some(Status::Archived),
         Some(_) => {
             return Err(AdminError::InvalidQuery("status must be active, archived or all"));
@@ -82,26 +81,22 @@ pub(super) fn own(
 }
 
 pub(super) fn archive(state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
-    change(state, call, |editor, row| editor.archive(row))
+    change(state, call, Status::Archived)
 }
 
 pub(super) fn recover(state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
-    change(state, call, |editor, row| editor.recover(row))
+    change(state, call, Status::Active)
 }
 
-fn change(
-    state: &AdminState,
-    call: &Call,
-    change: impl FnOnce(
-        &mut Editor<'_, '_>,
-        &mut ResourceRow,
-    ) -> Result<(), crate::control::edit::EditError>,
-) -> Result<Reply, AdminError> {
+fn change(state: &AdminState, call: &Call, to: Status) -> Result<Reply, AdminError> {
     let workspace = call.workspace_id()?;
     state.desk.change(call, |editor| {
         let mut row = resources::by_id(editor.tx.db, workspace)?.ok_or(AdminError::NotFound)?;
         call.check_version(row.version)?;
-        change(editor, &mut row)?;
+        match to {
+            Status::Archived => editor.archive(&mut row)?,
+            Status::Active | Status::Revoked => editor.recover(&mut row)?,
+        }
         Ok(Reply::ok(show(editor.tx.db, &row)?).with_version(row.version))
     })
 }

@@ -148,11 +148,9 @@ impl App {
             limits::shared(&config.shared, &around.clock, &metrics)?
         };
         let state = Arc::new(State::default());
-        let store = Store::open(&config.state.url, around.clock.clone())?;
-        let vault = Vault::load(around.master_key.as_ref(), &config.secrets.master_key_file)?;
-        store.check_master_key(&vault.id())?;
+        let state_store = open_state(&config, around.master_key.as_ref(), &around.clock)?;
         let counters = Arc::clone(&kept.registry);
-        let follower = Arc::new(Follower::new(store, vault, Arc::clone(&state), counters));
+        let follower = Arc::new(Follower::new(state_store, Arc::clone(&state), counters));
         resources::install(&follower, &config, document.as_ref())?;
         let resident = Arc::new(Resident {
             follower,
@@ -241,6 +239,18 @@ impl App {
     pub fn state(&self) -> &Arc<State> {
         &self.state
     }
+}
+
+/// The state store, and the master key that it was sealed with.
+fn open_state(
+    config: &ServerConfig,
+    master_key: Option<&Secret>,
+    clock: &Clock,
+) -> Result<(Store, Vault), StartError> {
+    let store = Store::open(&config.state.url, clock.clone())?;
+    let vault = Vault::load(master_key, &config.secrets.master_key_file)?;
+    store.check_master_key(&vault.id())?;
+    Ok((store, vault))
 }
 
 /// What the admin API works on.

@@ -42,7 +42,7 @@ struct Found {
 }
 
 impl Follower {
-    pub fn new(store: Store, vault: Vault, state: Arc<State>, counters: Arc<Registry>) -> Self {
+    pub fn new((store, vault): (Store, Vault), state: Arc<State>, counters: Arc<Registry>) -> Self {
         let followed = Followed { live: Live::new(counters), revision: None };
         Self { store, vault, state, followed: Mutex::new(followed) }
     }
@@ -124,9 +124,15 @@ impl Follower {
     }
 }
 
+/// What a key may do.
+struct Template {
+    key: VirtualKey,
+    scopes: Arc<Scopes>,
+}
+
 /// Keys that differ in their names alone share what they may do.
 struct Templates<'a> {
-    by_spec: HashMap<String, Option<(VirtualKey, Arc<Scopes>)>>,
+    by_spec: HashMap<String, Option<Template>>,
     counters: &'a Registry,
 }
 
@@ -145,10 +151,10 @@ impl<'a> Templates<'a> {
             }
             key.map(|key| {
                 let scopes = Arc::new(key.scopes.clone());
-                (key, scopes)
+                Template { key, scopes }
             })
         });
-        let (key, scopes) = template.as_ref()?;
+        let Template { key, scopes } = template.as_ref()?;
         let named = build::NamedKey {
             id: VirtualKeyId(row.id),
             name: &row.name,

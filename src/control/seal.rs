@@ -182,7 +182,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// The bytes of a text that [`hex`] wrote.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     let pair = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();

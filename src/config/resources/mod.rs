@@ -27,6 +27,9 @@ mod unenforced;
 mod virtual_key;
 mod workspace;
 
+/// What an env var holds.
+pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// A document without problems, and what its author should hear.
 #[derive(Clone)]
 pub struct Checked {
@@ -291,7 +294,7 @@ impl Resources {
     pub fn read(
         file: &str,
         mut root: Node,
-        env: Option<&dyn Fn(&str) -> Option<String>>,
+        env: Option<&Env<'_>>,
         known: &Known,
     ) -> Result<Checked, Problems> {
         let mut report = Report::new(file);

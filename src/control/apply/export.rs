@@ -10,15 +10,14 @@ use crate::control::store::{Db, StoreError};
 /// The document of everything, or of one workspace.
 pub fn export(db: &mut Db, workspace: Option<&ResourceRow>) -> Result<Json, StoreError> {
     let mut root = Map::new();
-    let workspaces = match workspace {
-        Some(row) => vec![row.clone()],
-        None => {
-            for kind in [Kind::Connection, Kind::Model] {
-                let list = list(db, kind, Place::default(), "")?;
-                root.insert(kind.list_name().to_owned(), list);
-            }
-            resources::all_at(db, Kind::Workspace, Place::default())?
+    let workspaces = if let Some(row) = workspace {
+        vec![row.clone()]
+    } else {
+        for kind in [Kind::Connection, Kind::Model] {
+            let list = list(db, kind, Place::default(), "")?;
+            root.insert(kind.list_name().to_owned(), list);
         }
+        resources::all_at(db, Kind::Workspace, Place::default())?
     };
     let mut list = Vec::new();
     for row in workspaces {

@@ -276,7 +276,7 @@ impl Applying<'_, '_> {
         let Some(mut row) = found else {
             self.free_secret(place, &draft)?;
             let is_given = draft.secret.is_some();
-            let (row, secret) = self.editor.insert(kind, place, draft, None)?;
+            let (row, secret) = self.editor.insert(kind, place, &draft)?;
             if let (Kind::Workspace, Some(owner)) = (kind, self.mode.owner) {
                 self.own(row.id, owner)?;
             }

@@ -108,7 +108,7 @@ impl<'a, 'b> Editor<'a, 'b> {
         body: &Map<String, Json>,
     ) -> Result<(ResourceRow, Option<Secret>), EditError> {
         let draft = self.check(kind, place, body, None)?;
-        self.insert(kind, place, draft, None)
+        self.insert(kind, place, &draft)
     }
 
     /// Writes a checked draft as a new resource.
@@ -116,15 +116,14 @@ impl<'a, 'b> Editor<'a, 'b> {
         &mut self,
         kind: Kind,
         place: Place,
-        draft: Draft,
-        id: Option<Uuid>,
+        draft: &Draft,
     ) -> Result<(ResourceRow, Option<Secret>), EditError> {
         if self.index(place.parent)?.id(kind, &draft.name).is_some()
             || resources::find(self.tx.db, kind, place, &draft.name)?.is_some()
         {
             return Err(EditError::NameTaken { kind: kind.name() });
         }
-        let id = id.unwrap_or_else(Uuid::now_v7);
+        let id = Uuid::now_v7();
         let is_workspace = kind == Kind::Workspace;
         let mut row = ResourceRow {
             id,
