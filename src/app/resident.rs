@@ -30,7 +30,13 @@ pub(super) struct Resident {
 impl Resident {
     /// Puts in force what the store holds. Whether anything was new.
     pub(super) fn follow(&self) -> Result<bool, LoadError> {
-        self.follower.follow(self)
+        let is_new = self.follower.follow(self)?;
+        if is_new && self.config.shared.redis.is_none() && self.follower.has_shared_limits() {
+            tracing::warn!(
+                "limits are marked `shared`, but there is no `shared.redis`: each node counts them by itself"
+            );
+        }
+        Ok(is_new)
     }
 
     fn connector_options(&self) -> ConnectorOptions {

@@ -52,6 +52,11 @@ impl Follower {
         lock(&self.followed).revision
     }
 
+    /// Whether a limit is to be counted over all nodes.
+    pub fn has_shared_limits(&self) -> bool {
+        lock(&self.followed).live.limits.has_shared()
+    }
+
     /// Puts in force what the store holds. Whether anything was new.
     pub fn follow(&self, around: &dyn Around) -> Result<bool, LoadError> {
         let mut followed = lock(&self.followed);

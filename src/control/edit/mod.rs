@@ -25,6 +25,7 @@ use crate::control::seal::{Binding, Vault};
 use crate::control::store::audit::{Actor, Event};
 use crate::control::store::resources::{self, Origin, Place, ResourceRow, Status, id_or_empty};
 use crate::control::store::{StoreError, Tx};
+use crate::id::ResourceId;
 use crate::secret::Secret;
 
 pub(in crate::control) use draft::draft;
@@ -123,7 +124,7 @@ impl<'a, 'b> Editor<'a, 'b> {
         {
             return Err(EditError::NameTaken { kind: kind.name() });
         }
-        let id = Uuid::now_v7();
+        let id = self.id_for(kind, place, &draft.name)?;
         let is_workspace = kind == Kind::Workspace;
         let mut row = ResourceRow {
             id,
@@ -151,6 +152,23 @@ impl<'a, 'b> Editor<'a, 'b> {
         self.index(place.parent)?.insert(kind, &row.name, id);
         self.record("create", &row, None, Some(view(&row)))?;
         Ok((row, secret))
+    }
+
+    /// A new id. What a document makes has the same one on every node that reads it, so that nodes
+    /// with stores of their own count and report it as one.
+    fn id_for(&mut self, kind: Kind, place: Place, name: &str) -> Result<Uuid, EditError> {
+        let built_in = ResourceId::of_path(&[Kind::Workspace.name(), "", BUILT_IN]).0;
+        let is_built_in = match kind {
+            Kind::Workspace => name == BUILT_IN,
+            Kind::Environment => place.parent == Some(built_in),
+            _ => false,
+        };
+        if !is_built_in && self.origin == Origin::Api {
+            return Ok(Uuid::now_v7());
+        }
+        let id = ResourceId::of_path(&[kind.name(), &id_or_empty(place.parent), name]).0;
+        let is_taken = resources::by_id(self.tx.db, id)?.is_some();
+        Ok(if is_taken { Uuid::now_v7() } else { id })
     }
 
     /// Changes a resource to `body`, which is whole but for a secret that stays as it is.
