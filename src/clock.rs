@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 /// Milliseconds since the process began: what pure code takes as "now".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub u64);
@@ -71,6 +74,20 @@ fn system_micros() -> i64 {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
         Err(_before_1970) => 0,
     }
+}
+
+/// A time of the wall clock as RFC 3339 writes it, in UTC.
+pub fn rfc3339(unix_micros: i64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_micros) * 1000)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_default()
+}
+
+/// Microseconds since 1970 UTC of a time as RFC 3339 writes it.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos() / 1_000).ok()
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ macro_rules! ids {
 }
 
 ids! {
+    /// Any resource, where it does not matter which kind it is.
+    ResourceId
     WorkspaceId
     EnvironmentId
     ConnectionId

@@ -1,37 +1,56 @@
-//! The admin listener: health, readiness, metrics, and a guarded API to look at what goes on.
+//! The admin listener: health, readiness, metrics, and the API over everything that can be changed.
 //!
 //! The router knows nothing of the data path: what it shows comes through the closures of
-//! [`AdminState`].
+//! [`AdminState`], and what it changes lies in the state store.
 //!
 //! ```text
-//! token    who may: one bearer token, compared by its digest
-//! problem  the errors, as problem+json
-//! usage    usage, asked and looked at row by row
-//! listen   a listener whose connections are few and cannot be held by waiting
+//! routes      the table: method, path, what it needs, who answers
+//! desk        who calls, may they, was it answered before; changes in one transaction
+//! principal   roles and permissions
+//! session     cookies of browsers
+//! token       bearer tokens, compared by their digests
+//! call        what a call brings, and what it is answered
+//! resources   …and workspaces, documents, audit, state: the answers
+//! usage       usage, asked and looked at row by row
+//! problem     the errors, as problem+json
+//! listen      a listener whose connections are few and cannot be held by waiting
 //! ```
 
+mod audit;
+mod call;
+mod desk;
+mod documents;
 mod listen;
+pub mod principal;
 mod problem;
+mod resources;
+pub mod routes;
+mod session;
+mod state;
 pub mod token;
 mod usage;
+mod workspaces;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{MethodFilter, get, on};
+use axum::{RequestPartsExt as _, Router};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+pub use desk::Desk;
+use principal::Permission;
 pub use problem::AdminError;
-use token::TokenDigest;
+use routes::Route;
 pub use usage::{SeenBy, UsageApi};
 
 /// How long one call may look for its answer.
@@ -53,7 +72,7 @@ type LimitUsage = dyn Fn(&str, (&str, &str, &str)) -> Answer + Send + Sync;
 /// block.
 #[derive(Clone)]
 pub struct AdminState {
-    pub token: TokenDigest,
+    pub desk: Desk,
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Must not block.
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
@@ -95,21 +114,19 @@ pub fn router(state: AdminState) -> Router {
     let scrapes = Arc::new(Semaphore::new(SCRAPES_MAX));
     let shared = Shared { state, calls, scrapes };
     let guarded = Router::new()
-        .route(
-            "/api/v1/workspaces/{workspace}/environments/{environment}/deployments/{name}/health",
-            get(deployment_health),
-        )
-        .route(
-            "/api/v1/workspaces/{workspace}/environments/{environment}/{kind}/{name}/usage",
-            get(limit_usage),
-        )
         .merge(usage::routes())
-        .route_layer(middleware::from_fn_with_state(shared.clone(), require_token));
+        .route_layer(middleware::from_fn_with_state(shared.clone(), require_permission));
+    let mut api = Router::new();
+    for route in routes::routes().iter().filter(|route| route.call.is_some()) {
+        let method = MethodFilter::try_from(route.method.clone()).expect("a method of HTTP");
+        let answer = move |shared, request| answer(route, shared, request);
+        api = api.route(&route.full_path(), on(method, answer));
+    }
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/api/v1/version", get(version))
+        .merge(api)
         .merge(guarded)
         .fallback(async || AdminError::NotFound)
         .method_not_allowed_fallback(async || AdminError::MethodNotAllowed)
@@ -119,7 +136,7 @@ pub fn router(state: AdminState) -> Router {
 
 /// Serves until the shutdown signal, then lets calls that run end, for at most 5 s.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: watch::Receiver<bool>) {
-    let served = axum::serve(listen::Bounded::new(listener), router)
+    let served = axum::serve(listen::Bounded::new(listener), with_peers(router))
         .with_graceful_shutdown(signalled(shutdown.clone()));
     let cut = async {
         signalled(shutdown).await;
@@ -133,6 +150,10 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: watch::Recei
         }
         () = cut => tracing::warn!("admin connections cut at the end of their time"),
     }
+}
+
+fn with_peers(router: Router) -> IntoMakeServiceWithConnectInfo<Router, listen::Peer> {
+    router.into_make_service_with_connect_info()
 }
 
 /// Ends at the signal, or when nobody is left to give it.
@@ -155,11 +176,16 @@ impl Shared {
         T: Send + 'static,
         F: FnOnce(&AdminState) -> Result<T, AdminError> + Send + 'static,
     {
-        self.call_within(&self.calls, look).await
+        self.call_within(&self.calls, CALL_MAX, look).await
     }
 
     /// Runs `look` where it may block, once one of `places` is free, and not for ever.
-    async fn call_within<T, F>(&self, places: &Arc<Semaphore>, look: F) -> Result<T, AdminError>
+    async fn call_within<T, F>(
+        &self,
+        places: &Arc<Semaphore>,
+        time_max: Duration,
+        look: F,
+    ) -> Result<T, AdminError>
     where
         T: Send + 'static,
         F: FnOnce(&AdminState) -> Result<T, AdminError> + Send + 'static,
@@ -174,18 +200,83 @@ impl Shared {
             });
             looked.await.unwrap_or(Err(AdminError::Internal))
         };
-        timeout(CALL_MAX, called).await.unwrap_or(Err(AdminError::Unavailable))
+        timeout(time_max, called).await.unwrap_or(Err(AdminError::Unavailable))
     }
 }
 
-async fn require_token(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
-    let token = given.and_then(token::bearer);
-    if token.is_some_and(|token| shared.state.token.matches(token)) {
-        request.extensions_mut().insert(SeenBy::everything());
-        next.run(request).await
-    } else {
-        AdminError::Unauthorized.into_response()
+/// Answers a call of the table.
+async fn answer(route: &'static Route, State(shared): State<Shared>, request: Request) -> Response {
+    match answered(route, shared, request).await {
+        Ok(reply) => reply.into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn answered(
+    route: &'static Route,
+    shared: Shared,
+    request: Request,
+) -> Result<call::Reply, AdminError> {
+    let (mut parts, body) = request.into_parts();
+    let params = parts.extract::<Path<Vec<(String, String)>>>().await;
+    let Path(params) = params.map_err(|_path| AdminError::NotFound)?;
+    let query = parts.extract::<Query<Vec<(String, String)>>>().await;
+    let Query(query) =
+        query.map_err(|_query| AdminError::InvalidQuery("the query cannot be read"))?;
+    let body = axum::body::to_bytes(body, route.body_bytes_max).await.map_err(|_body| {
+        AdminError::BadBody("the body is too large, or it did not come whole".to_owned())
+    })?;
+    let incoming = desk::Incoming {
+        route,
+        path: parts.uri.path().to_owned(),
+        params,
+        query,
+        source_ip: source_ip(&parts.extensions),
+        headers: parts.headers,
+        body,
+    };
+    let look = move |state: &AdminState| desk::answer(state, incoming);
+    shared.call_within(&shared.calls, route.time_max, look).await
+}
+
+fn source_ip(extensions: &http::Extensions) -> String {
+    let peer = extensions.get::<ConnectInfo<listen::Peer>>();
+    peer.map(|ConnectInfo(listen::Peer(address))| address.ip().to_string()).unwrap_or_default()
+}
+
+/// For routes that another part serves: what the table says they need.
+async fn require_permission(
+    State(shared): State<Shared>,
+    matched: MatchedPath,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let needs = routes::find(request.method(), matched.as_str())
+        .map_or(Permission::ManageState, |route| route.needs);
+    let headers = request.headers().clone();
+    let is_write = request.method() != http::Method::GET;
+    let principal = shared
+        .call(move |state| {
+            let principal = state.desk.authenticate(&headers, is_write)?;
+            let access = principal.access(needs, None);
+            if access == principal::Access::Granted {
+                Ok(principal)
+            } else {
+                Err(AdminError::Forbidden)
+            }
+        })
+        .await;
+    match principal {
+        Ok(principal) => {
+            let seen = SeenBy {
+                workspaces: principal.workspaces_seen(),
+                payloads: principal.may(Permission::ManageState, None),
+            };
+            request.extensions_mut().insert(seen);
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
     }
 }
 
@@ -203,36 +294,10 @@ async fn readyz(State(shared): State<Shared>) -> Response {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Result<Response, AdminError> {
-    let page = shared.call_within(&shared.scrapes, |state| Ok((state.metrics)())).await?;
+    let page = shared.call_within(&shared.scrapes, CALL_MAX, |state| Ok((state.metrics)())).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response())
 }
 
-async fn version() -> Json<Value> {
-    Json(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
-}
-
-async fn deployment_health(
-    State(shared): State<Shared>,
-    path: Result<Path<(String, String, String)>, PathRejection>,
-) -> Result<Json<Value>, AdminError> {
-    let Path((workspace, environment, name)) = path.map_err(|_path| AdminError::NotFound)?;
-    let health = move |state: &AdminState| {
-        (state.deployment_health)(&workspace, &environment, &name)?.ok_or(AdminError::NotFound)
-    };
-    shared.call(health).await.map(Json)
-}
-
-/// The live counters of an owner against each of its limits.
-async fn limit_usage(
-    State(shared): State<Shared>,
-    path: Result<Path<[String; 4]>, PathRejection>,
-) -> Result<Json<Value>, AdminError> {
-    let Path([workspace, environment, kind, name]) = path.map_err(|_path| AdminError::NotFound)?;
-    let usage = move |state: &AdminState| {
-        let place = (&*workspace, &*environment, &*name);
-        (state.limit_usage)(&kind, place)?.ok_or(AdminError::NotFound)
-    };
-    shared.call(usage).await.map(Json)
 }
 
 #[cfg(test)]

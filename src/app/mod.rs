@@ -3,7 +3,8 @@
 //! ```text
 //! App::start   builds the parts in order, each finished when built
 //! schema       the tables of a usage store that is a server
-//! resources    the declarative document: read, built, put in force; again on SIGHUP
+//! resources    the declarative document: read, made the state, put in force; again on SIGHUP
+//! resident     builds the snapshot, and follows the state store
 //! listen       sockets and TLS
 //! observe      what the admin listener shows
 //! limits       counters that outlive the process
@@ -16,6 +17,7 @@ mod drain;
 mod limits;
 mod listen;
 mod observe;
+mod resident;
 mod resources;
 mod schema;
 
@@ -35,12 +37,17 @@ use crate::admin::{
     self,
     token::{AdminToken, TokenError},
 };
+use crate::app::resident::Resident;
 use crate::clock::Clock;
 use crate::config::ConfigError;
 use crate::config::server::ServerConfig;
 use crate::control::State;
+use crate::control::apply::ApplyError;
+use crate::control::follow::Follower;
 use crate::control::limits::SaveError;
-use crate::control::live::Live;
+use crate::control::load::LoadError;
+use crate::control::seal::Vault;
+use crate::control::store::Store;
 use crate::net::pool::Pool;
 use crate::net::resolve::{Resolver, ResolverConfig, SystemLookup};
 use crate::proxy::Shell;
@@ -65,15 +72,13 @@ pub struct App {
     pub admin_token: AdminToken,
     config: ServerConfig,
     state: Arc<State>,
-    live: Mutex<Live>,
+    resident: Arc<Resident>,
     metrics: Arc<Metrics>,
     usage: UsageSink,
     flow: Arc<Flow>,
     limits: limits::Kept,
     shared: Option<Arc<Shared>>,
-    resolver: Arc<Resolver>,
     certificate: Option<Arc<listen::Certificate>>,
-    simulated: Option<loadtest::mock::Mock>,
     shutdown: watch::Sender<bool>,
     log: Option<Arc<LogHandle>>,
     env: Arc<Env>,
@@ -87,6 +92,8 @@ pub struct App {
 pub struct Surroundings {
     pub clock: Clock,
     pub admin_token: Option<Secret>,
+    /// 256 bits in base64; without it, the configured file counts.
+    pub master_key: Option<Secret>,
     pub log: Option<Arc<LogHandle>>,
     /// What `${NAME}` in documents means; the process's own env vars by default.
     pub env: Option<Arc<Env>>,
@@ -104,8 +111,12 @@ pub enum StartError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("cannot use the TLS certificate {}: {reason}", path.display())]
     Certificate { path: PathBuf, reason: String },
-    #[error("a connection of the provider `simulated` cannot be added while running; restart")]
-    SimulatedNeedsRestart,
+    #[error(transparent)]
+    State(#[from] crate::control::store::StoreError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Document(#[from] ApplyError),
     #[error(transparent)]
     Usage(#[from] StoreError),
     #[error(transparent)]
@@ -137,13 +148,23 @@ impl App {
 
         let resolver = Arc::new(resolver(&config, &metrics));
         control.spawn(Arc::clone(&resolver).run(signal.clone()));
-        let (simulated, shared) = {
+        let shared = {
             let _control = control.enter();
-            let shared = limits::shared(&config.shared, &around.clock, &metrics)?;
-            (resources::simulated(&document)?, shared)
+            limits::shared(&config.shared, &around.clock, &metrics)?
         };
-
         let state = Arc::new(State::default());
+        let state_store = open_state(&config, around.master_key.as_ref(), &around.clock)?;
+        let counters = Arc::clone(&kept.registry);
+        let follower = Arc::new(Follower::new(state_store, Arc::clone(&state), counters));
+        resources::install(&follower, &config, document.as_ref())?;
+        let resident = Arc::new(Resident {
+            follower,
+            resolver,
+            runtime: control.handle().clone(),
+            config: config.clone(),
+            simulated: Mutex::default(),
+        });
+        resident.follow()?;
         let flow = Arc::new(Flow::default());
         let gateway = Gateway {
             state: Arc::clone(&state),
@@ -167,35 +188,32 @@ impl App {
             limits: Arc::clone(&kept.registry),
             clock: around.clock,
         };
-        let admin_state = observed.admin_state(admin_token.digest(), &config.usage);
+        let desk = desk(&resident, &admin_token);
+        let admin_state = observed.admin_state(desk, &config.usage);
         let (listening, certificate, admin) = {
             let _data = data.enter();
             serve_data(&config, gateway, signal.clone())?
         };
         control.spawn(serve_admin(admin, admin_state, signal.clone()));
         control.spawn(kept.clone().write_on(signal));
-        let app = Self {
+        Ok(Self {
             listening,
             admin_token,
             config,
             state,
-            live: Mutex::new(Live::new(Arc::clone(&kept.registry))),
+            resident,
             metrics,
             usage,
             flow,
             limits: kept,
             shared,
-            resolver,
             certificate,
-            simulated,
             shutdown,
             log: around.log,
             env,
             data: Some(data),
             control: Some(control),
-        };
-        app.install(&document);
-        Ok(app)
+        })
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {
@@ -224,6 +242,28 @@ impl App {
     /// The data plane's view of the resources.
     pub fn state(&self) -> &Arc<State> {
         &self.state
+    }
+}
+
+/// The state store, and the master key that it was sealed with.
+fn open_state(
+    config: &ServerConfig,
+    master_key: Option<&Secret>,
+    clock: &Clock,
+) -> Result<(Store, Vault), StartError> {
+    let store = Store::open(&config.state.url, clock.clone())?;
+    let vault = Vault::load(master_key, &config.secrets.master_key_file)?;
+    store.check_master_key(&vault.id())?;
+    Ok((store, vault))
+}
+
+/// What the admin API works on.
+fn desk(resident: &Arc<Resident>, token: &AdminToken) -> admin::Desk {
+    let following = Arc::clone(resident);
+    admin::Desk {
+        follower: Arc::clone(&resident.follower),
+        follow: Arc::new(move || following.follow().map(|_is_new| ())),
+        operator: Some(token.digest()),
     }
 }
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::admin::token::TokenDigest;
-use crate::admin::{AdminState, Readiness, ReadyStatus, UsageApi};
+use crate::admin::{AdminState, Desk, Readiness, ReadyStatus, UsageApi};
 use crate::app::limits::{self, Owner};
 use crate::clock::{Clock, Millis};
 use crate::config::server::{UsageConfig, UsageUrl};
@@ -38,14 +37,14 @@ pub(super) struct Observed {
 
 impl Observed {
     /// For the admin listener; a scrape finds the same parts.
-    pub(super) fn admin_state(self, token: TokenDigest, usage: &UsageConfig) -> AdminState {
+    pub(super) fn admin_state(self, desk: Desk, usage: &UsageConfig) -> AdminState {
         self.metrics.set_sources(self.sources());
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
         let usage = self.usage_api(usage);
         AdminState {
-            token,
+            desk,
             metrics: Arc::new(move || metrics.render()),
             readiness: Arc::new(move || self.readiness()),
             deployment_health: Arc::new(move |workspace, environment, deployment| {

@@ -1,77 +1,64 @@
-//! The declarative document: read, built, put in force, all or nothing.
+//! The declarative document: read, made the state, put in force, all or nothing.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
-use loadtest::mock::Mock;
-
-use crate::app::{App, StartError};
+use crate::app::resident::Resident;
+use crate::app::{App, Env, StartError};
 use crate::config::problem::Problem;
-use crate::config::resources::{BaseUrl, HealthCheck, Resources};
+use crate::config::resources::Checked;
 use crate::config::server::ServerConfig;
 use crate::config::{ConfigError, load_resources};
-use crate::control::build::{self, Around};
-use crate::control::live::lock;
-use crate::net::health::Health;
-use crate::net::resolve::{Name, Resolver};
-use crate::provider::Provider;
+use crate::control::apply::{self, Mode, Plan, Prune};
+use crate::control::edit::{self, EditError, Editor};
+use crate::control::follow::Follower;
+use crate::control::store::audit::Actor;
 use crate::telemetry::metrics::ReloadResult;
 
-/// Reads the document that the configuration names; without one there are no resources.
-pub(super) fn read(
-    config: &ServerConfig,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Resources, ConfigError> {
-    let Some(path) = &config.resources else {
-        tracing::warn!("no `resources` are configured: there is no key that could call anything");
-        return Ok(Resources::default());
-    };
+/// Reads the document that the configuration names.
+pub(super) fn read(config: &ServerConfig, env: &Env) -> Result<Option<Checked>, ConfigError> {
+    let Some(path) = &config.resources else { return Ok(None) };
     let checked = load_resources(path, env)?;
     for Problem { file, line, field, text } in &checked.warnings {
         tracing::warn!(file, line, field, "{text}");
     }
-    Ok(checked.resources)
+    Ok(Some(checked))
 }
 
-/// Whether a connection is of the built-in provider.
-fn wants_simulated(resources: &Resources) -> bool {
-    resources
-        .connections
-        .iter()
-        .chain(resources.workspaces.iter().flat_map(|workspace| {
-            workspace.environments.iter().flat_map(|environment| &environment.connections)
-        }))
-        .any(|connection| {
-            connection.provider == Provider::Simulated && connection.base_url.is_none()
-        })
+/// Makes the state what the document says, and sees to the built-in workspace.
+pub(super) fn install(
+    follower: &Follower,
+    config: &ServerConfig,
+    document: Option<&Checked>,
+) -> Result<(), StartError> {
+    let actor = Actor { kind: "system", name: "sluice".to_owned(), ..Actor::default() };
+    follower
+        .store
+        .write(|tx| edit::ensure_default(&mut Editor::new(tx, &follower.vault, &actor)))?;
+    let (Some(path), Some(document)) = (&config.resources, document) else { return Ok(()) };
+    let file = path.to_string_lossy();
+    let actor = Actor { kind: "document", name: file.clone().into_owned(), ..Actor::default() };
+    let mode = Mode { prune: Prune::Managed, dry_run: false, owner: None };
+    let document = (&*file, &document.tree);
+    let plan = apply::apply(&follower.store, &follower.vault, &actor, document, mode)?;
+    report(&plan);
+    Ok(())
 }
 
-/// Starts the built-in provider, if a connection wants it. Needs a runtime around it.
-pub(super) fn simulated(resources: &Resources) -> Result<Option<Mock>, StartError> {
-    if !wants_simulated(resources) {
-        return Ok(None);
+fn report(plan: &Plan) {
+    for step in &plan.steps {
+        let (action, kind, path) = (step.action, step.kind.name(), step.path.as_str());
+        tracing::info!(action, kind, path, "document applied");
     }
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listen = |error| StartError::Listen { address, error };
-    let listener = std::net::TcpListener::bind(address).map_err(listen)?;
-    let mock = Mock::from_listener(listener).map_err(listen)?;
-    mock.set_journal(false);
-    Ok(Some(mock))
+}
+
+impl From<EditError> for StartError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Store(error) => Self::State(error),
+            error => Self::Document(error.into()),
+        }
+    }
 }
 
 impl App {
-    /// Builds `resources` and puts them in force.
-    pub(super) fn install(&self, resources: &Resources) {
-        let mut live = lock(&self.live);
-        let built = build::build(resources, &live, self);
-        if live.limits.has_shared() && self.shared.is_none() {
-            tracing::warn!(
-                "limits are marked `shared`, but there is no `shared.redis`: each node counts them by itself"
-            );
-        }
-        *live = self.state.install(built);
-    }
-
     /// Reads the document, the certificate and the log filter anew. What is wrong changes nothing.
     pub fn reload(&self, log: Option<&str>) -> Result<(), StartError> {
         let reloaded = self.read_again(log);
@@ -90,36 +77,15 @@ impl App {
 
     fn read_again(&self, log: Option<&str>) -> Result<(), StartError> {
         let document = read(&self.config, &*self.env)?;
-        if self.simulated.is_none() && wants_simulated(&document) {
-            return Err(StartError::SimulatedNeedsRestart);
-        }
         if let (Some(certificate), Some(tls)) = (&self.certificate, &self.config.data.tls) {
             certificate.reload(tls)?;
         }
         if let (Some(handle), Some(filter)) = (&self.log, log) {
             handle.set_filter(filter)?;
         }
-        self.install(&document);
+        let resident: &Resident = &self.resident;
+        install(&resident.follower, &self.config, document.as_ref())?;
+        resident.follow()?;
         Ok(())
-    }
-}
-
-impl Around for App {
-    fn name(&self, url: &BaseUrl) -> Arc<Name> {
-        self.resolver.handle(&url.host, url.port)
-    }
-
-    fn built_in(&self) -> Option<(SocketAddr, Arc<Name>)> {
-        let address = self.simulated.as_ref()?.addr();
-        Some((address, Resolver::built_in(address)))
-    }
-
-    fn health(&self, check: &HealthCheck, url: &BaseUrl, name: &Arc<Name>) -> Option<Health> {
-        let control = self.control.as_ref()?;
-        let _entered = control.enter();
-        let options = Some(super::connector_options(&self.config));
-        Health::start(check, url, Arc::clone(name), options)
-            .inspect_err(|error| tracing::error!(%error, host = url.host, "no health check"))
-            .ok()
     }
 }

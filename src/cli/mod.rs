@@ -190,9 +190,10 @@ fn base64(bytes: &[u8]) -> String {
 /// The exit code of a start that failed.
 fn code_of(error: &StartError) -> ExitCode {
     match error {
-        StartError::Config(_) | StartError::Certificate { .. } | StartError::Token(_) => {
-            ExitCode::from(WRONG)
-        }
+        StartError::Config(_)
+        | StartError::Certificate { .. }
+        | StartError::Token(_)
+        | StartError::Document(_) => ExitCode::from(WRONG),
         _ => ExitCode::from(FAILED),
     }
 }

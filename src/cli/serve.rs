@@ -37,6 +37,7 @@ pub(super) fn start(config: ServerConfig) -> Result<App, StartError> {
     let log = log::init(&config.telemetry.log)?;
     let around = Surroundings {
         admin_token: std::env::var("SLUICE_ADMIN_TOKEN").ok().map(Secret::new),
+        master_key: std::env::var("SLUICE_MASTER_KEY").ok().map(Secret::new),
         log: Some(Arc::new(log)),
         ..Surroundings::default()
     };

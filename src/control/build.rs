@@ -1,29 +1,31 @@
-//! Resources -> Snapshot and keys.
+//! Resources -> Snapshot, and virtual key -> its record.
 //!
 //! A reload makes a new snapshot beside the old one and swaps them. Live state is taken over by id;
 //! a target whose breaker is configured anew starts with a fresh one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
+use uuid::Uuid;
 
 use crate::config::resources::{
     self, Auth, BaseUrl, BreakerConfig, DEFAULT_HEARTBEAT, Failover, ModelKind, OnDisconnect,
-    Resources, Strategy, Timeouts,
+    Resources, Scopes, Strategy, Timeouts,
 };
 use crate::config::url::base_url;
-use crate::control::limits::{Limits, Owner};
+use crate::control::limits::{Limits, Owner, Registry};
 use crate::control::live::{ConnectionLive, DeploymentLive, Live, TargetLive, lock};
+use crate::control::load::Ids;
 use crate::control::snapshot::{
     AdHoc, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot, Target,
 };
 use crate::dialect::Dialects;
 use crate::id::{
-    ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId, WorkspaceId,
+    ConnectionId, DeploymentId, EnvironmentId, ModelId, ResourceId, TargetId, VirtualKeyId,
+    WorkspaceId,
 };
-use crate::key::{self, KeyDigest};
 use crate::limit::{Level, Limit};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
@@ -50,28 +52,28 @@ pub trait Around {
     ) -> Option<Health>;
 }
 
-/// The outcome: a snapshot, its live state, and its keys.
+/// The outcome: a snapshot and its live state.
 #[derive(Debug)]
 pub struct Built {
     pub snapshot: Snapshot,
     pub live: Live,
-    pub keys: HashMap<KeyDigest, Arc<KeyRecord>>,
 }
 
-impl Built {
-    pub fn digests(&self) -> HashSet<KeyDigest> {
-        self.keys.keys().copied().collect()
-    }
+/// What tells a key from another with the same rights.
+#[derive(Debug)]
+pub struct NamedKey<'a> {
+    pub id: VirtualKeyId,
+    pub name: &'a str,
+    pub scopes: Arc<Scopes>,
+    /// Microseconds since 1970 UTC: the end of a secret that was rotated out.
+    pub not_after: Option<i64>,
 }
 
 /// Builds the snapshot of `resources`, taking over live state from `previous`.
-pub fn build(resources: &Resources, previous: &Live, around: &dyn Around) -> Built {
-    let built = Built {
-        snapshot: Snapshot::default(),
-        live: Live::new(Arc::clone(&previous.limits)),
-        keys: HashMap::new(),
-    };
-    let mut builder = Builder { previous, around, built };
+pub fn build(resources: &Resources, ids: &Ids, previous: &Live, around: &dyn Around) -> Built {
+    let live = Live::new(Arc::clone(&previous.limits));
+    let built = Built { snapshot: Snapshot::default(), live };
+    let mut builder = Builder { ids, previous, around, built };
     let global = Path { workspace: "", environment: "" };
     let connections: HashMap<&str, Arc<Connection>> = resources
         .connections
@@ -87,6 +89,7 @@ pub fn build(resources: &Resources, previous: &Live, around: &dyn Around) -> Bui
 }
 
 struct Builder<'a> {
+    ids: &'a Ids,
     previous: &'a Live,
     around: &'a dyn Around,
     built: Built,
@@ -136,9 +139,9 @@ impl Builder<'_> {
     ) {
         let path = Path { workspace: &workspace.slug, environment: &environment.slug };
         let caller = RowCaller {
-            workspace: WorkspaceId::of_path(&[&workspace.slug]),
+            workspace: self.workspace_id(&workspace.slug),
             workspace_slug: workspace.slug.as_str().into(),
-            environment: EnvironmentId::of_path(&[&workspace.slug, &environment.slug]),
+            environment: self.environment_id(path),
             environment_slug: environment.slug.as_str().into(),
             key: None,
             key_name: None,
@@ -169,6 +172,7 @@ impl Builder<'_> {
         let names = |slug: &str, id: String| [Box::from(slug), id.into_boxed_str()];
         let built = Environment {
             id: caller.environment,
+            caller: caller.clone(),
             workspace_names: names(&workspace.slug, caller.workspace.to_string()),
             environment_names: names(&environment.slug, caller.environment.to_string()),
             is_archived: workspace.is_archived,
@@ -190,9 +194,6 @@ impl Builder<'_> {
                 .collect(),
             reachable,
         };
-        for key in &environment.keys {
-            self.key(key, path, &caller);
-        }
         self.built.snapshot.environments.insert(built.id, Arc::new(built));
     }
 
@@ -201,7 +202,7 @@ impl Builder<'_> {
         connection: &resources::Connection,
         path: Path<'_>,
     ) -> Arc<Connection> {
-        let id = ConnectionId::of_path(&path.of("connection", &connection.name));
+        let id = ConnectionId(self.id(path, "connection", &connection.name));
         let (base_url, upstream_name) = self.upstream(connection);
         let live = self
             .previous
@@ -262,17 +263,17 @@ impl Builder<'_> {
         path: Path<'_>,
         models: &HashMap<String, ModelParts>,
     ) -> Arc<Deployment> {
-        let id = DeploymentId::of_path(&path.of("deployment", &deployment.name));
+        let id = DeploymentId(self.id(path, "deployment", &deployment.name));
+        let id_text = id.to_string();
         let mut kind = None;
         let mut targets = Vec::with_capacity(deployment.targets.len());
         for target in &deployment.targets {
             // A model that is disabled leaves every pool at once.
             let Some(model) = models.get(&target.model) else { continue };
             kind.get_or_insert(model.kind);
-            let id = [path.workspace, path.environment, &*deployment.name, &*target.name];
             targets.push(self.target(
                 &TargetParts {
-                    id: TargetId::of_path(&id),
+                    id: TargetId::of_path(&[&id_text, &target.name]),
                     name: &target.name,
                     weight: if target.enabled { target.weight } else { 0 },
                     tier: target.tier,
@@ -303,7 +304,7 @@ impl Builder<'_> {
 
     /// A model called by its alias: a deployment of one target with the defaults.
     fn direct(&mut self, model: &ModelParts, path: Path<'_>) -> Arc<Deployment> {
-        let id = TargetId::of_path(&path.of("model", &model.alias));
+        let id = TargetId::of_path(&["direct", path.workspace, path.environment, &model.alias]);
         let target = self.target(
             &TargetParts {
                 id,
@@ -385,7 +386,7 @@ impl Builder<'_> {
     }
 
     /// Kept over a reload as long as the weights are the same: the turn goes on where it was.
-    fn deployment_live(&mut self, id: uuid::Uuid, weights: Vec<u32>) -> Arc<DeploymentLive> {
+    fn deployment_live(&mut self, id: Uuid, weights: Vec<u32>) -> Arc<DeploymentLive> {
         let kept = self.previous.deployments.get(&id).filter(|live| live.weights == weights);
         let live = kept.map_or_else(|| Arc::new(DeploymentLive::new(weights)), Arc::clone);
         self.built.live.deployments.insert(id, Arc::clone(&live));
@@ -395,7 +396,7 @@ impl Builder<'_> {
     /// The limits of an owner, counted where they were counted before.
     fn limits(
         &self,
-        (level, id, together): (Level, uuid::Uuid, uuid::Uuid),
+        (level, id, together): (Level, Uuid, Uuid),
         name: &str,
         limits: &[Limit],
     ) -> Option<Arc<Limits>> {
@@ -403,6 +404,21 @@ impl Builder<'_> {
             return None;
         }
         self.previous.limits.limits(Owner { level, id, together }, &name.into(), limits)
+    }
+
+    /// The stored id of what stands at `path`; what the store does not have gets one of its path.
+    fn id(&self, path: Path<'_>, kind: &str, name: &str) -> Uuid {
+        let full = path.of(kind, name);
+        self.ids.get(full).unwrap_or_else(|| ResourceId::of_path(&full).0)
+    }
+
+    fn workspace_id(&self, slug: &str) -> WorkspaceId {
+        WorkspaceId(self.id(Path { workspace: "", environment: "" }, "workspace", slug))
+    }
+
+    fn environment_id(&self, path: Path<'_>) -> EnvironmentId {
+        let above = Path { environment: "", ..path };
+        EnvironmentId(self.id(above, "environment", path.environment))
     }
 
     /// The models of an environment: its own, and the global ones that are granted to it.
@@ -422,9 +438,9 @@ impl Builder<'_> {
             let connection = global.get(model.connection.as_str()).map(Arc::clone);
             let Some(connection) = connection else { continue };
             let mut parts = self.model_parts(model, global_path, connection);
-            let id = ModelId::of_path(&path.of("model_grant", &grant.model));
+            let id = self.id(path, "model_grant", &grant.model);
             parts.limits[1] = self.limits(
-                (Level::ModelGrant, id.0, parts.connection.id.0),
+                (Level::ModelGrant, id, parts.connection.id.0),
                 &grant.model,
                 &grant.limits,
             );
@@ -445,7 +461,7 @@ impl Builder<'_> {
     ) -> ModelParts {
         let own = model.price.map(|price| Priced { price, version: Arc::from("user") });
         let from_catalogue = || Priced::of_catalogue(connection.provider, &model.upstream_model);
-        let id = ModelId::of_path(&path.of("model", &model.alias));
+        let id = ModelId(self.id(path, "model", &model.alias));
         ModelParts {
             id,
             alias: model.alias.as_str().into(),
@@ -460,34 +476,33 @@ impl Builder<'_> {
             connection,
         }
     }
+}
 
-    fn key(&mut self, key: &resources::VirtualKey, path: Path<'_>, environment: &RowCaller) {
-        let Some(secret) = &key.secret else { return };
-        let id = VirtualKeyId::of_path(&path.of("key", &key.name));
-        let caller = RowCaller {
-            key: Some(id),
-            key_name: Some(key.name.as_str().into()),
-            ..environment.clone()
-        };
-        let record = KeyRecord {
-            id,
-            environment: environment.environment,
-            caller: Arc::new(caller),
-            scopes: key.scopes.clone(),
-            enabled: key.enabled,
-            expires_at_us: key.expires_at_us,
-            metadata_defaults: key
-                .metadata_defaults
-                .iter()
-                .map(|(name, value)| (Box::from(name.as_str()), Box::from(value.as_str())))
-                .collect(),
-            limits: self.limits(
-                (Level::Key, id.0, environment.workspace.0),
-                &key.name,
-                &key.limits,
-            ),
-        };
-        self.built.keys.insert(key::digest(secret.expose().as_bytes()), Arc::new(record));
+/// The record of a key in the environment of `caller`.
+pub fn key_record(
+    key: &resources::VirtualKey,
+    named: NamedKey<'_>,
+    caller: &RowCaller,
+    counters: &Registry,
+) -> KeyRecord {
+    let ends = [key.expires_at_us, named.not_after];
+    let owner = Owner { level: Level::Key, id: named.id.0, together: caller.workspace.0 };
+    let limits = counters.limits(owner, &named.name.into(), &key.limits);
+    let caller =
+        RowCaller { key: Some(named.id), key_name: Some(named.name.into()), ..caller.clone() };
+    KeyRecord {
+        id: named.id,
+        environment: caller.environment,
+        caller: Arc::new(caller),
+        scopes: named.scopes,
+        enabled: key.enabled,
+        expires_at_us: ends.into_iter().flatten().min(),
+        metadata_defaults: key
+            .metadata_defaults
+            .iter()
+            .map(|(name, value)| (Box::from(name.as_str()), Box::from(value.as_str())))
+            .collect(),
+        limits,
     }
 }
 

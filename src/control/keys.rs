@@ -1,6 +1,5 @@
 //! Digest of a virtual key -> its record: read by every request, changed one key at a time.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::control::snapshot::KeyRecord;
@@ -36,10 +35,5 @@ impl Keys {
 
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
-    }
-
-    /// Removes every key that is not in `keep`.
-    pub fn retain(&self, keep: &HashSet<KeyDigest>) {
-        self.map.pin().retain(|digest, _| keep.contains(digest));
     }
 }

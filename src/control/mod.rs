@@ -5,18 +5,34 @@
 //! keys       digest of a virtual key -> its record; changed one at a time
 //! limits     counters of limits and budgets, and what a request holds of them
 //! live       breakers, counters, in-flight: keyed by id, kept over reloads
-//! build      Resources -> Snapshot + keys
+//! build      Resources -> Snapshot
 //! ```
 //!
-//! The control plane never talks to the data plane except through these.
+//! Behind them is the state that people change:
+//!
+//! ```text
+//! store      SQLite or PostgreSQL: the truth, with a revision
+//! seal       credentials encrypted at rest
+//! edit       changes: checked, sealed, audited
+//! apply      a whole document made the state, and the state written as a document
+//! load       Store -> Resources
+//! follow     what requests read is kept equal to the store
+//! ```
+//!
+//! The control plane never talks to the data plane except through the snapshot, the keys and the
+//! live state.
 
+pub mod apply;
 pub mod build;
+pub mod edit;
+pub mod follow;
 pub mod keys;
 pub mod limits;
 pub mod live;
+pub mod load;
+pub mod seal;
 pub mod snapshot;
-
-use std::sync::Arc;
+pub mod store;
 
 use arc_swap::ArcSwap;
 
@@ -28,20 +44,4 @@ use crate::control::snapshot::Snapshot;
 pub struct State {
     pub snapshot: ArcSwap<Snapshot>,
     pub keys: Keys,
-}
-
-impl State {
-    /// Puts `built` in force.
-    ///
-    /// Keys are added before the snapshot changes and removed after, so that no request finds a key
-    /// without its environment: a key of an environment that is not there yet is simply unknown.
-    pub fn install(&self, built: build::Built) -> live::Live {
-        let keep = built.digests();
-        for (digest, record) in built.keys {
-            self.keys.insert(digest, record);
-        }
-        self.snapshot.store(Arc::new(built.snapshot));
-        self.keys.retain(&keep);
-        built.live
-    }
 }

@@ -34,6 +34,8 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Environment {
     pub id: EnvironmentId,
+    /// What a row says of a caller here, its key apart.
+    pub caller: RowCaller,
     /// Slug and id of the workspace and of the environment, as a path may name them.
     pub workspace_names: [Box<str>; 2],
     pub environment_names: [Box<str>; 2],
@@ -133,7 +135,8 @@ pub struct KeyRecord {
     pub id: VirtualKeyId,
     pub environment: EnvironmentId,
     pub caller: Arc<RowCaller>,
-    pub scopes: Scopes,
+    /// Shared by keys that may do the same.
+    pub scopes: Arc<Scopes>,
     pub enabled: bool,
     /// Microseconds since 1970 UTC.
     pub expires_at_us: Option<i64>,

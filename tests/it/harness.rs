@@ -9,7 +9,7 @@ use loadtest::mock::{Behaviour, Mock};
 use serde_json::Value;
 use sluice::app::{App, Surroundings};
 use sluice::clock::Clock;
-use sluice::config::server::{IpNetwork, ServerConfig, UsageUrl};
+use sluice::config::server::{IpNetwork, ServerConfig, StateUrl, UsageUrl};
 use sluice::key;
 use sluice::secret::Secret;
 use sluice::usage::store::Reader;
@@ -113,6 +113,8 @@ impl Builder {
         config.data.listen = vec![any];
         config.data.threads = 2;
         config.admin.listen = any;
+        config.state.url = StateUrl::Sqlite(dir.path().join("state.db"));
+        config.secrets.master_key_file = dir.path().join("master.key");
         config.usage.url = UsageUrl::Sqlite(dir.path().join("usage.db"));
         config.limits.file = dir.path().join("limits");
         config.usage.spool_dir = dir.path().join("spool");
@@ -246,6 +248,28 @@ impl TestGateway {
     pub(crate) async fn admin_get(&self, path: &str) -> Answer {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         let request = request("GET", path, &[("authorization", &authorization)], b"");
+        Client::connect(self.admin).await.call(&request).await
+    }
+
+    /// A call of the admin API, below `/api/v1`, with the token of the harness.
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        self.admin_as(ADMIN_TOKEN, (method, path, body), &[]).await
+    }
+
+    /// As [`Self::admin`], with another token and more headers.
+    pub(crate) async fn admin_as(
+        &self,
+        token: &str,
+        (method, path, body): (&str, &str, Option<&Value>),
+        more: &[(&str, &str)],
+    ) -> Answer {
+        let authorization = format!("Bearer {token}");
+        let mut headers =
+            vec![("authorization", authorization.as_str()), ("content-type", "application/json")];
+        headers.extend(more);
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let path = format!("/api/v1{path}");
+        let request = request(method, &path, &headers, body.as_bytes());
         Client::connect(self.admin).await.call(&request).await
     }
 

@@ -18,6 +18,8 @@ mod clickhouse_server;
 mod client;
 mod harness;
 
+mod admin_document;
+mod admin_resources;
 mod alerts;
 mod answers;
 mod bad_input;

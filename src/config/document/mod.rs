@@ -4,6 +4,7 @@ use super::problem::{Problem, Problems};
 
 mod json;
 mod toml;
+mod value;
 mod yaml;
 
 /// Deeper documents are refused, so that everything that walks a tree may use the stack. (For TOML

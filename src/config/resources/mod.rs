@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::document;
+use super::document::{self, Node};
 use super::fields::{Fields, Report};
 use super::interpolate::interpolate;
 use super::problem::{Problem, Problems};
@@ -21,15 +21,32 @@ pub use deployment::DEFAULT_HEARTBEAT;
 mod limit;
 mod model;
 mod names;
+mod one;
+pub use one::{Kind, Known, One, read_one};
 mod unenforced;
 mod virtual_key;
 mod workspace;
 
+/// What an env var holds.
+pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// A document without problems, and what its author should hear.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Checked {
     pub resources: Resources,
     pub warnings: Vec<Problem>,
+    /// The document itself, with the env vars in their places.
+    pub tree: Node,
+}
+
+impl std::fmt::Debug for Checked {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { resources, warnings, tree: _ } = self; // The tree holds secrets.
+        out.debug_struct("Checked")
+            .field("resources", resources)
+            .field("warnings", warnings)
+            .finish()
+    }
 }
 
 /// A whole document.
@@ -268,13 +285,27 @@ impl Resources {
         text: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Checked, Problems> {
-        let mut root = document::parse(file, text)?;
+        let root = document::parse(file, text)?;
+        Self::read(file, root, Some(env), &Known::default())
+    }
+
+    /// Reads a document's tree; without `env`, a `$` in it is a dollar sign. What is not in it may be
+    /// among the global names of `known`.
+    pub fn read(
+        file: &str,
+        mut root: Node,
+        env: Option<&Env<'_>>,
+        known: &Known,
+    ) -> Result<Checked, Problems> {
         let mut report = Report::new(file);
-        interpolate(&mut root, env, &mut report);
-        let resources = Fields::root(&report, &root).map(workspace::resources);
+        if let Some(env) = env {
+            interpolate(&mut root, env, &mut report);
+        }
+        let resources =
+            Fields::root(&report, &root).map(|fields| workspace::resources(fields, known));
         let warnings = report.finish()?;
         let resources = resources.expect("the root of a document is a table");
-        Ok(Checked { resources, warnings })
+        Ok(Checked { resources, warnings, tree: root })
     }
 }
 

@@ -10,6 +10,8 @@ const NAME_LEN_MAX: usize = 128;
 #[derive(Default)]
 pub(super) struct Names {
     lines: HashMap<String, u32>,
+    /// Every name counts as standing here.
+    is_open: bool,
 }
 
 impl Names {
@@ -22,6 +24,23 @@ impl Names {
         name.to_owned()
     }
 
+    /// Names that stand elsewhere.
+    pub(super) fn of(names: &[String]) -> Self {
+        let lines = names.iter().map(|name| (name.clone(), 0)).collect();
+        Self { lines, is_open: false }
+    }
+
+    /// What refers to these was checked before.
+    pub(super) fn any() -> Self {
+        Self { lines: HashMap::new(), is_open: true }
+    }
+
+    pub(super) fn add_missing(&mut self, names: &[String]) {
+        for name in names {
+            self.lines.entry(name.clone()).or_insert(0);
+        }
+    }
+
     /// Adds `name`, which `item` holds or implies.
     pub(super) fn insert(&mut self, item: &Item<'_>, name: &str) {
         let line = item.place().line;
@@ -32,7 +51,7 @@ impl Names {
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.lines.contains_key(name)
+        self.is_open || self.lines.contains_key(name)
     }
 
     fn iter(&self) -> impl Iterator<Item = &str> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::limit::limits;
 use super::names::{Names, is_slug, refer};
-use super::{Connection, Environment, Model, ModelGrant, Resources, Workspace};
+use super::{Connection, Environment, Known, Model, ModelGrant, Resources, Workspace};
 use super::{connection, deployment, model, unenforced, virtual_key};
 use crate::config::fields::{Fields, Item};
 use crate::key::KeyDigest;
@@ -32,10 +32,13 @@ pub(super) struct Scope {
     pub(super) deployments: Names,
 }
 
-pub(super) fn resources(root: Fields<'_>) -> Resources {
+pub(super) fn resources(root: Fields<'_>, known: &Known) -> Resources {
     let mut globals = Globals::default();
     let connections = connections(&root, &mut globals.connections);
-    let models = models(&root, &mut globals.models, &[&globals.connections]);
+    let elsewhere = Names::of(&known.global_connections);
+    let models = models(&root, &mut globals.models, &[&globals.connections, &elsewhere]);
+    globals.connections.add_missing(&known.global_connections);
+    globals.models.add_missing(&known.global_models);
     let mut slugs = Names::default();
     let workspaces = root.tables("workspaces");
     let workspaces =
@@ -55,7 +58,7 @@ fn models(fields: &Fields<'_>, names: &mut Names, connections: &[&Names]) -> Vec
     tables.into_iter().map(|fields| model::read(fields, names, connections)).collect()
 }
 
-fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Globals) -> Workspace {
+pub(super) fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Globals) -> Workspace {
     let slug_item = fields.require("slug");
     let slug = slug_item.as_ref().and_then(|item| slug(item, slugs)).unwrap_or_default();
     if let Some(item) = slug_item.filter(|_| RESERVED_SLUGS.contains(&slug.as_str())) {
@@ -85,7 +88,11 @@ fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Globals) -> Wo
     workspace
 }
 
-fn environment(fields: Fields<'_>, slugs: &mut Names, globals: &mut Globals) -> Environment {
+pub(super) fn environment(
+    fields: Fields<'_>,
+    slugs: &mut Names,
+    globals: &mut Globals,
+) -> Environment {
     let slug = fields.require("slug").and_then(|item| slug(&item, slugs)).unwrap_or_default();
     let mut scope = Scope::default();
     let connections = connections(&fields, &mut scope.connections);
@@ -121,7 +128,7 @@ fn environment(fields: Fields<'_>, slugs: &mut Names, globals: &mut Globals) -> 
     environment
 }
 
-fn grant(fields: Fields<'_>, granted: &mut Names, global_models: &Names) -> ModelGrant {
+pub(super) fn grant(fields: Fields<'_>, granted: &mut Names, global_models: &Names) -> ModelGrant {
     let item = fields.require("model");
     let model = item.as_ref().map(|item| refer(item, "global model", &[global_models]));
     if let (Some(item), Some(model)) = (&item, &model) {

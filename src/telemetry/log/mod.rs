@@ -17,15 +17,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_log::{LogTracer, NormalizeEvent as _, log::LevelFilter};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{EnvFilter, Registry, filter, reload};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339};
 use crate::telemetry::redact;
 
 /// Lines that wait for the writer.
@@ -370,13 +368,6 @@ fn level_json(level: Level) -> &'static str {
         Level::DEBUG => "\"debug\"",
         Level::TRACE => "\"trace\"",
     }
-}
-
-fn rfc3339(unix_micros: i64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_micros) * 1000)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_default()
 }
 
 /// `text` as a JSON string in which nothing can move a cursor, break a line or turn the text around.

@@ -1,0 +1,67 @@
+//! Sessions of browsers: a cookie that scripts cannot read, and a token against forged requests.
+
+use axum::http::{HeaderMap, header};
+
+use super::AdminError;
+use super::desk::{Desk, digest_of, principal_of};
+use super::principal::Principal;
+use crate::control::store::identity::{self, SessionRow};
+
+pub(super) const COOKIE: &str = "sluice_session";
+pub(super) const CSRF_HEADER: &str = "x-csrf-token";
+const MINUTE: i64 = 60 * 1_000_000;
+const IDLE_MAX: i64 = 30 * MINUTE;
+const ABSOLUTE_MAX: i64 = 12 * 60 * MINUTE;
+
+/// Who a session's cookie belongs to. What changes something needs the CSRF token besides.
+pub(super) fn authenticate(
+    desk: &Desk,
+    headers: &HeaderMap,
+    is_write: bool,
+) -> Result<Principal, AdminError> {
+    let cookie = cookie(headers).ok_or(AdminError::Unauthorized)?;
+    let digest = digest_of(cookie.as_bytes());
+    let now = desk.follower.store.clock().unix_micros();
+    let (mut principal, session) = desk.read(|db| {
+        let session = identity::session(db, &digest)?
+            .filter(|session| is_alive(session, now))
+            .ok_or(AdminError::Unauthorized)?;
+        let principal = principal_of(db, session.user)?.ok_or(AdminError::Unauthorized)?;
+        Ok((principal, session))
+    })?;
+    if is_write {
+        check_csrf(headers, &session)?;
+    }
+    // Kept to the minute, so that reading does not write each time.
+    if MINUTE < now - session.seen_at {
+        desk.follower.store.write(|tx| tx.touch_session(&digest))?;
+    }
+    principal.session = Some(digest);
+    Ok(principal)
+}
+
+fn is_alive(session: &SessionRow, now: i64) -> bool {
+    now - session.seen_at < IDLE_MAX && now - session.created_at < ABSOLUTE_MAX
+}
+
+fn check_csrf(headers: &HeaderMap, session: &SessionRow) -> Result<(), AdminError> {
+    let token = headers.get(CSRF_HEADER).map(|value| digest_of(value.as_bytes()));
+    if token.as_ref() != Some(&session.csrf_digest) {
+        return Err(AdminError::Csrf);
+    }
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    if host == text(header::HOST) { Ok(()) } else { Err(AdminError::Csrf) }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
+}

@@ -1,0 +1,79 @@
+//! What builds the snapshot in this process: the state it follows, and the parts that connections
+//! need.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use loadtest::mock::Mock;
+use pingora_core::connectors::ConnectorOptions;
+use tokio::runtime::Handle;
+
+use crate::config::resources::{BaseUrl, HealthCheck};
+use crate::config::server::ServerConfig;
+use crate::control::build::Around;
+use crate::control::follow::Follower;
+use crate::control::live::lock;
+use crate::control::load::LoadError;
+use crate::net::health::Health;
+use crate::net::resolve::{Name, Resolver};
+
+/// Shared by the start, reloads, the admin API, and what follows other nodes.
+pub(super) struct Resident {
+    pub(super) follower: Arc<Follower>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) runtime: Handle,
+    pub(super) config: ServerConfig,
+    /// The built-in provider, once a connection wants it.
+    pub(super) simulated: Mutex<Option<Mock>>,
+}
+
+impl Resident {
+    /// Puts in force what the store holds. Whether anything was new.
+    pub(super) fn follow(&self) -> Result<bool, LoadError> {
+        let is_new = self.follower.follow(self)?;
+        if is_new && self.config.shared.redis.is_none() && self.follower.has_shared_limits() {
+            tracing::warn!(
+                "limits are marked `shared`, but there is no `shared.redis`: each node counts them by itself"
+            );
+        }
+        Ok(is_new)
+    }
+
+    fn connector_options(&self) -> ConnectorOptions {
+        super::connector_options(&self.config)
+    }
+}
+
+fn start_simulated() -> std::io::Result<Mock> {
+    let listener = std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let mock = Mock::from_listener(listener)?;
+    mock.set_journal(false);
+    Ok(mock)
+}
+
+impl Around for Resident {
+    fn name(&self, url: &BaseUrl) -> Arc<Name> {
+        self.resolver.handle(&url.host, url.port)
+    }
+
+    fn built_in(&self) -> Option<(SocketAddr, Arc<Name>)> {
+        let mut simulated = lock(&self.simulated);
+        if simulated.is_none() {
+            let _entered = self.runtime.enter();
+            *simulated = start_simulated()
+                .inspect_err(|error| tracing::error!(%error, "no simulated provider"))
+                .ok();
+        }
+        // A port at which nobody listens: calls fail over, as with any provider that is down.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let address = simulated.as_ref().map_or(nowhere, Mock::addr);
+        Some((address, Resolver::built_in(address)))
+    }
+
+    fn health(&self, check: &HealthCheck, url: &BaseUrl, name: &Arc<Name>) -> Option<Health> {
+        let _entered = self.runtime.enter();
+        Health::start(check, url, Arc::clone(name), Some(self.connector_options()))
+            .inspect_err(|error| tracing::error!(%error, host = url.host, "no health check"))
+            .ok()
+    }
+}
