@@ -136,7 +136,7 @@ pub enum BreakerState {
 }
 
 /// The account of the usage rows.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct UsageTotals {
     /// By what became of them, as `sluice_usage_rows_total` has it.
     pub rows: Vec<(&'static str, u64)>,
