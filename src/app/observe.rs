@@ -133,7 +133,7 @@ fn totals(usage: &UsageSink, clock: &Clock) -> UsageTotals {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let age_us = usage.oldest_us().map_or(0, |at| clock.unix_micros().saturating_sub(at).max(0));
     UsageTotals {
-        rows: [
+        rows: vec![
             ("accepted", count(&totals.accepted)),
             ("recovered", count(&totals.recovered)),
             ("inserted", count(&totals.inserted)),
@@ -141,7 +141,7 @@ fn totals(usage: &UsageSink, clock: &Clock) -> UsageTotals {
             ("dead", count(&totals.dead)),
             ("dropped", count(&totals.dropped_oldest)),
         ],
-        inserts: [
+        inserts: vec![
             ("ok", count(&totals.inserts)),
             ("failed", count(&totals.inserts_failed)),
             ("refused", count(&totals.inserts_refused)),

@@ -136,12 +136,12 @@ pub enum BreakerState {
 }
 
 /// The account of the usage rows.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct UsageTotals {
     /// By what became of them, as `sluice_usage_rows_total` has it.
-    pub rows: [(&'static str, u64); 6],
+    pub rows: Vec<(&'static str, u64)>,
     /// By what the store answered, as `sluice_usage_inserts_total` has it.
-    pub inserts: [(&'static str, u64); 3],
+    pub inserts: Vec<(&'static str, u64)>,
     pub insert_retries: u64,
     pub queue_rows: u64,
     pub spool_bytes: u64,

@@ -72,7 +72,7 @@ fn metrics_with_sources() -> Metrics {
             }]
         })),
         usage: Some(Box::new(|| UsageTotals {
-            rows: [
+            rows: vec![
                 ("accepted", 7),
                 ("recovered", 0),
                 ("inserted", 0),

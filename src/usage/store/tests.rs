@@ -636,8 +636,8 @@ fn full_measures() -> serde_json::Value {
         "upstream_request_id": "req_1",
         "cache": null,
         "retention_days": null,
-        "node": null,
-        "gateway_version": null,
+        "node": "node-1",
+        "gateway_version": env!("CARGO_PKG_VERSION"),
         "attempts": [attempt, second],
     })
 }
