@@ -41,7 +41,7 @@ use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
-use axum::{RequestPartsExt as _, Router};
+use axum::{Json, RequestPartsExt as _, Router};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -296,8 +296,6 @@ async fn readyz(State(shared): State<Shared>) -> Response {
 async fn metrics(State(shared): State<Shared>) -> Result<Response, AdminError> {
     let page = shared.call_within(&shared.scrapes, CALL_MAX, |state| Ok((state.metrics)())).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response())
-}
-
 }
 
 #[cfg(test)]
