@@ -23,7 +23,7 @@ mod schema;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
@@ -153,17 +153,10 @@ impl App {
             limits::shared(&config.shared, &around.clock, &metrics)?
         };
         let state = Arc::new(State::default());
-        let state_store = open_state(&config, around.master_key.as_ref(), &around.clock)?;
-        let counters = Arc::clone(&kept.registry);
-        let follower = Arc::new(Follower::new(state_store, Arc::clone(&state), counters));
+        let opened = open_state(&config, around.master_key.as_ref(), &around.clock)?;
+        let follower = Follower::new(opened, Arc::clone(&state), Arc::clone(&kept.registry));
         resources::install(&follower, &config, document.as_ref())?;
-        let resident = Arc::new(Resident {
-            follower,
-            resolver,
-            runtime: control.handle().clone(),
-            config: config.clone(),
-            simulated: Mutex::default(),
-        });
+        let resident = Resident::new(follower, resolver, control.handle(), &config);
         resident.follow()?;
         let flow = Arc::new(Flow::default());
         let gateway = Gateway {
@@ -188,8 +181,7 @@ impl App {
             limits: Arc::clone(&kept.registry),
             clock: around.clock,
         };
-        let desk = desk(&resident, &admin_token);
-        let admin_state = observed.admin_state(desk, &config.usage);
+        let admin_state = observed.admin_state(desk(&resident, &admin_token), &config.usage);
         let (listening, certificate, admin) = {
             let _data = data.enter();
             serve_data(&config, gateway, signal.clone())?

@@ -28,6 +28,21 @@ pub(super) struct Resident {
 }
 
 impl Resident {
+    pub(super) fn new(
+        follower: Follower,
+        resolver: Arc<Resolver>,
+        runtime: &Handle,
+        config: &ServerConfig,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            follower: Arc::new(follower),
+            resolver,
+            runtime: runtime.clone(),
+            config: config.clone(),
+            simulated: Mutex::default(),
+        })
+    }
+
     /// Puts in force what the store holds. Whether anything was new.
     pub(super) fn follow(&self) -> Result<bool, LoadError> {
         let is_new = self.follower.follow(self)?;
