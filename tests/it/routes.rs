@@ -256,13 +256,6 @@ async fn target_that_does_not_speak_the_dialect_is_skipped() {
     let mock = Mock::start().await.unwrap();
     let gateway = Builder::new(&of_providers(&mock, &["anthropic", "openai"])).start().await;
     for (path, body, connection, credential) in [
-        (
-            "chat/completions",
-            JSON_ROUTES[0].2,
-            "c1",
-            ("authorization", "Bearer sk-provider-credential-1"),
-        ),
-        ("responses", JSON_ROUTES[1].2, "c1", ("authorization", "Bearer sk-provider-credential-1")),
         ("messages", JSON_ROUTES[2].2, "c0", ("x-api-key", "sk-provider-credential-0")),
         (
             "messages/count_tokens",
@@ -292,19 +285,17 @@ async fn target_that_does_not_speak_the_dialect_is_skipped() {
 #[tokio::test]
 async fn dialect_that_no_target_speaks_is_refused_with_the_reason() {
     let mock = Mock::start().await.unwrap();
-    let gateway =
-        Builder::new(&of_providers(&mock, &["openai_compatible", "openai"])).start().await;
-    let answer = gateway.post("/v1/messages", JSON_ROUTES[2].2).await;
-    assert_eq!(answer.status, 400);
-    assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
-    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("`messages`") && message.contains("responses"), "{message}");
-
-    let body = r#"{"model":"m0","input":"x"}"#;
-    let answer = gateway.post("/v1/responses", body).await;
+    let gateway = Builder::new(&of_providers(&mock, &["anthropic", "anthropic"])).start().await;
+    let answer = gateway.post("/v1/embeddings", JSON_ROUTES[4].2).await;
     assert_eq!((answer.status, answer.code()), (400, "unsupported_parameter".to_owned()));
     let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("`m0`") && message.contains("`responses`"), "{message}");
+    assert!(message.contains("`embeddings`"), "{message}");
+
+    let body = r#"{"model":"m0","input":"x"}"#;
+    let answer = gateway.post("/v1/embeddings", body).await;
+    assert_eq!((answer.status, answer.code()), (400, "unsupported_parameter".to_owned()));
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("`m0`") && message.contains("`embeddings`"), "{message}");
     assert!(mock.journal().is_empty());
     let rows = gateway.rows().await;
     assert!(rows.iter().all(|row| row["error_class"] == "unsupported_parameter"));
