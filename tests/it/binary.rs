@@ -39,9 +39,10 @@ pub(crate) fn sluice(dir: &Path, arguments: &[&str]) -> Command {
 /// sections, as `drain.max_s = 1`.
 pub(crate) fn configure(dir: &Path, resources: &str, more: &str) {
     std::fs::write(dir.join("resources.toml"), resources).unwrap();
+    let store = if more.contains("usage.url") { "" } else { "usage.url = \"sqlite://usage.db\"\n" };
     let text = format!(
         "resources = \"resources.toml\"\ndata.listen = [\"127.0.0.1:0\"]\ndata.threads = 2\n\
-         admin.listen = \"127.0.0.1:0\"\nusage.url = \"sqlite://usage.db\"\n\
+         admin.listen = \"127.0.0.1:0\"\n{store}\
          usage.spool_dir = \"spool\"\nusage.spool_segment_bytes = 1048576\n\
          upstream.allow_networks = [\"127.0.0.0/8\"]\n{more}\n"
     );
