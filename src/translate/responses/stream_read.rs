@@ -32,7 +32,6 @@ struct OfItem {
 #[derive(Deserialize)]
 struct OfPart {
     output_index: u64,
-    item_id: Option<String>,
     content_index: Option<u64>,
     summary_index: Option<u64>,
     part: Option<Part>,
@@ -181,9 +180,7 @@ impl Reader {
         }
     }
 
-    fn part(&mut self, kind: &[u8], mut part: OfPart, out: &mut Vec<Event>) {
-        // With its seal, a thought comes back under the name that the provider gave it.
-        let id = part.item_id.take();
+    fn part(&mut self, kind: &[u8], part: OfPart, out: &mut Vec<Event>) {
         let item_key = key(part.output_index, None);
         let part_key = key(part.output_index, Some(part.content_index.unwrap_or(0)));
         let is_refusal = part.part.as_ref().is_some_and(|p| p.kind.as_deref() == Some("refusal"));
@@ -191,7 +188,7 @@ impl Reader {
             b"response.content_part.added" => {
                 let kind = part.part.and_then(|part| part.kind);
                 match kind.as_deref() {
-                    Some("reasoning_text") => self.think(item_key, id, out),
+                    Some("reasoning_text") => self.think(item_key, None, out),
                     _ if is_refusal => self.parts.open(part_key, Open::Refusal, out),
                     _ => self.parts.open(part_key, Open::Text, out),
                 }
@@ -202,13 +199,13 @@ impl Reader {
                 self.parts.push(part_key, Event::Citation(citation), out);
             }
             b"response.reasoning_summary_part.added" => {
-                self.think(item_key, id, out);
+                self.think(item_key, None, out);
                 if part.summary_index.is_some_and(|index| 0 < index) {
                     self.parts.push(item_key, Event::Delta("\n\n".to_owned()), out);
                 }
             }
             b"response.reasoning_summary_text.delta" | b"response.reasoning_text.delta" => {
-                self.think(item_key, id, out);
+                self.think(item_key, None, out);
                 self.delta(item_key, part.delta, out);
             }
             b"response.function_call_arguments.delta" => {
