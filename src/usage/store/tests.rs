@@ -479,8 +479,8 @@ pub(super) fn refusal(unix_minute: i64, source_ip: &str, count: u64) -> RefusedR
 
 const BARE_NULLS: &str = "audio_in audio_out cache client_request_id connection connection_id \
     correlation_id cost_nanousd deployment deployment_id end_user error_class first_token_us \
-    gateway_version headers_us input_cache_read input_cache_write_1h input_cache_write_5m \
-    input_uncached key key_id model model_id node output output_tokens_per_second price_version \
+    headers_us input_cache_read input_cache_write_1h input_cache_write_5m \
+    input_uncached key key_id model model_id output output_tokens_per_second price_version \
     provider reasoning retention_days source_ip target_id upstream_model upstream_request_id";
 
 /// A row in which every column has a value of its own.
