@@ -11,7 +11,9 @@ globalThis.AI_SDK_LOG_WARNINGS = false;
 const openai = createOpenAI({ baseURL: `${URL}/v1`, apiKey: KEY });
 const dialects = [(name) => openai.chat(name), (name) => openai.responses(name)];
 const prompt = "The weather?";
-const quiet = { onError: () => {}, maxRetries: 0 };
+// What one provider made is not kept for another: items are sent again, not referred to.
+const providerOptions = { openai: { store: false } };
+const quiet = { onError: () => {}, maxRetries: 0, providerOptions };
 
 function weather() {
   const asked = [];
