@@ -111,8 +111,9 @@ impl Reading {
         let is_fine = query.granularity.is_fine();
         let reads_rows = !query.is_rolled_up(is_clickhouse) || (is_short && is_kept);
         match is_clickhouse {
-            // Workspaces have no minutes there.
-            true if reads_rows || is_fine => Source::ClickHouse { is_exact: is_short },
+            // Workspaces have no minutes there. Its digests are for when the rows are gone: over few
+            // rows a digest is too far off.
+            true if reads_rows || is_fine || is_kept => Source::ClickHouse { is_exact: true },
             true => Source::ClickHouseHours,
             false if reads_rows => Source::Rows,
             false if is_fine => Source::Minutes,
