@@ -10,16 +10,23 @@
 //! session     cookies of browsers
 //! token       bearer tokens, compared by their digests
 //! call        what a call brings, and what it is answered
-//! resources   …and workspaces, documents, audit, state: the answers
+//! first       the first superadmin
+//! resources   …and workspaces, documents, audit, state, users, members, tokens, auth: the answers
+//! openapi     the table as a document
 //! problem     the errors, as problem+json
 //! listen      a listener whose connections are few and cannot be held by waiting
 //! ```
 
 mod audit;
+mod auth;
+mod body;
 mod call;
 mod desk;
 mod documents;
+pub mod first;
 mod listen;
+mod members;
+pub mod openapi;
 pub mod principal;
 mod problem;
 mod resources;
@@ -27,6 +34,8 @@ pub mod routes;
 mod session;
 mod state;
 pub mod token;
+mod tokens;
+mod users;
 mod workspaces;
 
 use std::sync::Arc;

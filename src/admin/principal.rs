@@ -112,6 +112,11 @@ impl Permission {
         Self::ALL.into_iter().find(|it| it.name() == name)
     }
 
+    /// Whether it is about one workspace.
+    pub const fn is_of_workspace(self) -> bool {
+        self.in_workspace().is_some()
+    }
+
     /// The lowest role in a workspace that has it; `None` for what is not about a workspace.
     const fn in_workspace(self) -> Option<WorkspaceRole> {
         match self {

@@ -1,9 +1,11 @@
-//! The command line: serve | check | demo | generate | completions.
+//! The command line: serve | check | apply | export | audit | admin | demo | generate | completions.
 //!
 //! Exit codes: 0 ok, 1 failed, 2 usage or configuration.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a person reads")]
 
 mod demo;
+mod operate;
+mod remote;
 mod serve;
 
 use std::path::{Path, PathBuf};
@@ -11,10 +13,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::app::StartError;
 use crate::config::{self, ConfigError};
+use crate::control::seal;
 use crate::key;
 
 const FAILED: u8 = 1;
@@ -56,6 +58,35 @@ enum Command {
         #[arg(long)]
         resources: Option<PathBuf>,
     },
+    /// Makes the state of a running gateway what a document says, all or nothing
+    ///
+    /// `SLUICE_ADMIN_URL` and `SLUICE_ADMIN_TOKEN` say which gateway, and who asks.
+    Apply {
+        /// The document: TOML, YAML or JSON
+        #[arg(short = 'f', long = "file")]
+        file: PathBuf,
+        /// Only print what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Prints the state of a running gateway as a document, without secrets
+    Export {
+        /// Only this workspace
+        #[arg(long)]
+        workspace: Option<String>,
+        #[arg(long, value_enum, default_value = "toml")]
+        format: remote::Form,
+    },
+    /// The audit log
+    Audit {
+        #[command(subcommand)]
+        what: Audit,
+    },
+    /// Administrators
+    Admin {
+        #[command(subcommand)]
+        what: Admin,
+    },
     /// Makes a secret and prints it once; nothing is stored
     Generate {
         #[command(subcommand)]
@@ -63,6 +94,24 @@ enum Command {
     },
     /// Prints completions for a shell
     Completions { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum Audit {
+    /// Goes along the chain of the audit log in the state store; exit 1 if an event was changed
+    Verify {
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Gives the first superadmin a new one-time password and a new token
+    Reset {
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +128,10 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(config.as_deref()),
         Command::Demo { dir, listen, admin } => demo::run(dir, listen, admin),
         Command::Check { config, resources } => check(config.as_deref(), resources),
+        Command::Apply { file, dry_run } => remote::apply(&file, dry_run),
+        Command::Export { workspace, format } => remote::export(workspace.as_deref(), format),
+        Command::Audit { what: Audit::Verify { config } } => operate::verify(config.as_deref()),
+        Command::Admin { what: Admin::Reset { config } } => operate::reset(config.as_deref()),
         Command::Generate { what } => generate(&what),
         Command::Completions { shell } => {
             let mut command = Cli::command();
@@ -138,35 +191,15 @@ fn check(config: Option<&Path>, resources: Option<PathBuf>) -> ExitCode {
 fn generate(what: &Generate) -> ExitCode {
     match what {
         Generate::Key => println!("{}", key::generate().expose()),
-        Generate::MasterKey => {
-            let mut bytes = [0; 32];
-            if SystemRandom::new().fill(&mut bytes).is_err() {
+        Generate::MasterKey => match seal::generate() {
+            Ok(key) => println!("{}", key.expose()),
+            Err(_no_randomness) => {
                 eprintln!("the operating system gave no random bytes");
                 return ExitCode::from(FAILED);
             }
-            println!("{}", base64(&bytes));
-        }
+        },
     }
     ExitCode::SUCCESS
-}
-
-/// Base64 of RFC 4648 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |bits: u32| {
-        let index = (bits & 63) as usize;
-        char::from(ALPHABET.get(index).copied().unwrap_or(b'='))
-    };
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - group.len()));
-        text.push(digit(bits >> 18));
-        text.push(digit(bits >> 12));
-        text.push(if 1 < group.len() { digit(bits >> 6) } else { '=' });
-        text.push(if 2 < group.len() { digit(bits) } else { '=' });
-    }
-    text
 }
 
 /// The exit code of a start that failed.
@@ -187,14 +220,5 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn base64_is_the_standards() {
-        for (plain, encoded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
     }
 }

@@ -16,7 +16,9 @@ mod client;
 mod harness;
 
 mod admin_document;
+mod admin_postgres;
 mod admin_resources;
+mod admin_roles;
 mod answers;
 mod bad_input;
 mod basics;
