@@ -110,9 +110,10 @@ impl Writer {
     fn delta(&self, text: &str, out: &mut String) {
         let (kind, field) = match &self.open {
             Some(Open::Text | Open::Refusal) => ("text_delta", "text"),
-            Some(Open::Thinking { .. }) => ("thinking_delta", "thinking"),
+            Some(Open::Thinking { is_redacted: false, .. }) => ("thinking_delta", "thinking"),
             Some(Open::ToolCall { .. }) => ("input_json_delta", "partial_json"),
-            Some(Open::Search { .. }) | None => return,
+            // None of these takes text: a secret thought is all in its seal, a search in its query.
+            Some(Open::Thinking { is_redacted: true, .. } | Open::Search { .. }) | None => return,
         };
         out.push_str(
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",

@@ -52,6 +52,21 @@ fn any_events() -> impl Strategy<Value = (Dialect, Vec<u8>)> {
     prop::sample::select(UPSTREAMS.to_vec()).prop_flat_map(of)
 }
 
+/// A secret thought has no text: what a provider sends as one opens no block.
+#[test]
+fn text_of_a_secret_thought_is_left_out() {
+    let stream = concat!(
+        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,",
+        "\"content_block\":{\"type\":\"redacted_thinking\",\"data\":\"RED\"}}\n\n",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,",
+        "\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
+        "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n",
+    );
+    let (out, _) = translated(Dialect::Messages, Dialect::Messages, &[stream.as_bytes()]);
+    assert!(!out.contains("Hi"), "{out}");
+    assert!(out.contains(r#""data":"RED""#), "{out}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
