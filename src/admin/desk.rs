@@ -84,6 +84,18 @@ fn anonymous(source_ip: &str) -> Principal {
     principal
 }
 
+/// Whoever has a one-time password changes it before they do anything else.
+pub(super) fn check_password_is_own(
+    principal: &Principal,
+    route: &Route,
+) -> Result<(), AdminError> {
+    let is_open = ["change_password", "get_me", "logout"].contains(&route.operation.as_str());
+    if principal.must_change_password && !is_open {
+        return Err(AdminError::PasswordChangeNeeded);
+    }
+    Ok(())
+}
+
 /// A parameter that stands twice could be read in two ways.
 fn unique(
     pairs: Vec<(String, String)>,
@@ -145,9 +157,7 @@ impl Desk {
     /// Finds what the path names, and whether the caller may do this there. Whoever is outside gets
     /// the same answer as for what does not exist.
     fn authorise(&self, call: &mut Call) -> Result<(), AdminError> {
-        if call.principal.must_change_password && call.route.operation != "change_password" {
-            return Err(AdminError::PasswordChangeNeeded);
-        }
+        check_password_is_own(&call.principal, call.route)?;
         let Some(workspace) = call.params.get("workspace") else {
             return granted(call.principal.access(call.route.needs, None));
         };
@@ -174,7 +184,9 @@ impl Desk {
         call: &Call,
         change: impl FnOnce(&mut Editor<'_, '_>) -> Result<Reply, AdminError>,
     ) -> Result<Reply, AdminError> {
-        let key = call.header(IDEMPOTENCY_KEY).filter(|_| call.route.method == "POST");
+        // Whoever has not said who they are must not get the answer of somebody else.
+        let takes_key = call.route.method == "POST" && call.route.needs != Permission::Open;
+        let key = call.header(IDEMPOTENCY_KEY).filter(|_| takes_key);
         if key.is_some_and(|key| key.is_empty() || IDEMPOTENCY_KEY_LEN_MAX < key.len()) {
             return Err(AdminError::BadBody(
                 "Idempotency-Key must have 1 to 255 characters".to_owned(),
@@ -221,15 +233,16 @@ impl Desk {
         let actor = actor_key(call);
         let since = tx.now - KEPT_MICROS;
         let Some(kept) = tx.kept_answer(&actor, key, since)? else { return Ok(None) };
-        if kept.fingerprint != fingerprint(call) {
-            return Err(AdminError::IdempotencyKeyReused);
-        }
         let text = self
             .follower
             .vault
             .open(binding(&actor, key), &kept.sealed)
             .map_err(|_| AdminError::Internal)?;
-        let body: Json = serde_json::from_str(text.expose()).map_err(|_| AdminError::Internal)?;
+        let (call_then, answer) = text.expose().split_once('\n').ok_or(AdminError::Internal)?;
+        if call_then != fingerprint(call) {
+            return Err(AdminError::IdempotencyKeyReused);
+        }
+        let body: Json = serde_json::from_str(answer).map_err(|_| AdminError::Internal)?;
         let status = u16::try_from(kept.status).ok().and_then(|it| StatusCode::from_u16(it).ok());
         Ok(Some(Reply {
             status: status.unwrap_or(StatusCode::OK),
@@ -248,9 +261,10 @@ impl Desk {
         (key, reply): (&str, &Reply),
     ) -> Result<(), StoreError> {
         let actor = actor_key(call);
-        let text = reply.body.as_ref().map_or_else(|| "null".to_owned(), Json::to_string);
+        let answer = reply.body.as_ref().map_or_else(|| "null".to_owned(), Json::to_string);
+        // The fingerprint is sealed too: a body may hold a password, and passwords can be guessed.
+        let text = format!("{}\n{answer}", fingerprint(call));
         let answer = KeptAnswer {
-            fingerprint: fingerprint(call),
             status: reply.status.as_u16().into(),
             sealed: self.follower.vault.seal(binding(&actor, key), &text),
         };

@@ -10,17 +10,23 @@
 //! session     cookies of browsers
 //! token       bearer tokens, compared by their digests
 //! call        what a call brings, and what it is answered
-//! resources   …and workspaces, documents, audit, state: the answers
+//! body        bodies of a few fields
+//! first       the first superadmin
+//! resources   …and workspaces, documents, audit, state, users, members, tokens, auth: the answers
 //! usage       usage, asked and looked at row by row
 //! problem     the errors, as problem+json
 //! listen      a listener whose connections are few and cannot be held by waiting
 //! ```
 
 mod audit;
+mod auth;
+mod body;
 mod call;
 mod desk;
 mod documents;
+pub mod first;
 mod listen;
+mod members;
 pub mod principal;
 mod problem;
 mod resources;
@@ -28,7 +34,9 @@ pub mod routes;
 mod session;
 mod state;
 pub mod token;
+mod tokens;
 mod usage;
+mod users;
 mod workspaces;
 
 use std::sync::Arc;
@@ -251,14 +259,16 @@ async fn require_permission(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let needs = routes::find(request.method(), matched.as_str())
-        .map_or(Permission::ManageState, |route| route.needs);
+    let Some(route) = routes::find(request.method(), matched.as_str()) else {
+        return AdminError::NotFound.into_response();
+    };
     let headers = request.headers().clone();
     let is_write = request.method() != http::Method::GET;
     let principal = shared
         .call(move |state| {
             let principal = state.desk.authenticate(&headers, is_write)?;
-            let access = principal.access(needs, None);
+            desk::check_password_is_own(&principal, route)?;
+            let access = principal.access(route.needs, None);
             if access == principal::Access::Granted {
                 Ok(principal)
             } else {

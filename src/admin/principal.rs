@@ -112,6 +112,16 @@ impl Permission {
         Self::ALL.into_iter().find(|it| it.name() == name)
     }
 
+    /// Whether it is about one workspace.
+    pub const fn is_of_workspace(self) -> bool {
+        self.in_workspace().is_some()
+    }
+
+    /// Whether its answers are narrowed to the workspaces of a token.
+    const fn reaches_named_workspaces(self) -> bool {
+        matches!(self, Self::Open | Self::SignedIn | Self::ReadGlobal) || self.is_of_workspace()
+    }
+
     /// The lowest role in a workspace that has it; `None` for what is not about a workspace.
     const fn in_workspace(self) -> Option<WorkspaceRole> {
         match self {
@@ -180,6 +190,8 @@ impl Principal {
         self.actor.kind = "admin_token";
         self.actor.name = format!("{} ({})", self.actor.name, token.name);
         self.actor.id = token.id.to_string();
+        // Whoever has the token never saw the one-time password.
+        self.must_change_password = false;
         self.token = Some(token);
         self
     }
@@ -197,7 +209,9 @@ impl Principal {
     }
 
     fn access_to_platform(&self, permission: Permission) -> Access {
-        let is_granted = permission.on_platform() <= self.role && self.token_has(permission);
+        let is_granted = permission.on_platform() <= self.role
+            && self.token_has(permission)
+            && (!self.is_narrowed() || permission.reaches_named_workspaces());
         if is_granted { Access::Granted } else { Access::Forbidden }
     }
 
@@ -242,6 +256,24 @@ impl Principal {
         })
     }
 
+    /// Whether a token is for some workspaces alone.
+    fn is_narrowed(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.workspaces.is_some())
+    }
+
+    /// Whether they have everything that a role on the platform gives: nobody grants more.
+    pub fn holds_platform(&self, role: PlatformRole) -> bool {
+        let of_role = |it: &Permission| !it.is_of_workspace() && it.on_platform() <= role;
+        Permission::ALL.into_iter().filter(of_role).all(|it| self.may(it, None))
+    }
+
+    /// Whether they have everything that a role in this workspace gives.
+    pub fn holds_in(&self, workspace: Uuid, role: WorkspaceRole) -> bool {
+        let of_role = |it: &Permission| it.in_workspace().is_some_and(|needed| needed <= role);
+        let at = Some((workspace, None));
+        Permission::ALL.into_iter().filter(of_role).all(|it| self.may(it, at))
+    }
+
     pub fn membership(&self, workspace: Uuid) -> Option<&MemberRow> {
         self.memberships.iter().find(|member| member.workspace == workspace)
     }
@@ -261,7 +293,9 @@ impl Principal {
             return narrowed;
         }
         let may = |workspace: &Uuid| self.may(Permission::ReadUsage, Some((*workspace, None)));
-        Some(self.memberships.iter().map(|member| member.workspace).filter(may).collect())
+        // Rows are not told apart by environment: whoever is narrowed to some sees none.
+        let whole = self.memberships.iter().filter(|member| member.environments.is_none());
+        Some(whole.map(|member| member.workspace).filter(may).collect())
     }
 }
 

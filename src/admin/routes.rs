@@ -8,7 +8,10 @@ use axum::http::Method;
 
 use super::call::{Call, Reply};
 use super::principal::Permission;
-use super::{AdminError, AdminState, audit, documents, resources, state, workspaces};
+use super::{
+    AdminError, AdminState, audit, auth, documents, members, resources, state, tokens, users,
+    workspaces,
+};
 use crate::config::resources::Kind;
 
 /// What stands before the paths of the table.
@@ -130,6 +133,8 @@ pub fn routes() -> &'static [Route] {
         }
         routes.extend(of_keys());
         routes.extend(of_state());
+        routes.extend(of_users());
+        routes.extend(of_auth());
         routes
     })
 }
@@ -278,6 +283,68 @@ fn of_keys() -> Vec<Route> {
         .answers("DeploymentHealth"),
     ]);
     routes
+}
+
+fn of_users() -> Vec<Route> {
+    use Permission::{ManageMembers, ManageUsers, ReadWorkspace, SignedIn};
+    let user = "/users/{id}";
+    let act = |name: &str| {
+        post(&format!("{user}/{name}"), ManageUsers, &format!("{name}_user")).answers("User")
+    };
+    let delete =
+        |path: &str, needs, operation: &str| Route::new(Method::DELETE, path, needs, operation);
+    let members = "/workspaces/{workspace}/members";
+    let member = "/workspaces/{workspace}/members/{user}";
+    let token = "/admin-tokens/{id}";
+    vec![
+        get("/users", ManageUsers, "list_users")
+            .by(users::list)
+            .with_query(PAGE)
+            .answers("UserList"),
+        post("/users", ManageUsers, "create_user").by(users::create).takes("User").answers("User"),
+        get(user, ManageUsers, "get_user").by(users::get).answers("User"),
+        Route::new(Method::PATCH, user, ManageUsers, "update_user")
+            .by(users::patch)
+            .takes("User")
+            .answers("User"),
+        delete(user, ManageUsers, "delete_user").by(users::delete),
+        act("invite").by(users::invite),
+        act("disable").by(users::disable),
+        act("enable").by(users::enable),
+        get(members, ReadWorkspace, "list_members").by(members::list).answers("MemberList"),
+        get(member, ReadWorkspace, "get_member").by(members::get).answers("Member"),
+        Route::new(Method::PUT, member, ManageMembers, "put_member")
+            .by(members::put)
+            .takes("Member")
+            .answers("Member"),
+        delete(member, ManageMembers, "delete_member").by(members::delete),
+        get("/admin-tokens", SignedIn, "list_admin_tokens")
+            .by(tokens::list)
+            .with_query(PAGE)
+            .answers("AdminTokenList"),
+        post("/admin-tokens", SignedIn, "create_admin_token")
+            .by(tokens::create)
+            .takes("AdminToken")
+            .answers("AdminToken"),
+        get(token, SignedIn, "get_admin_token").by(tokens::get).answers("AdminToken"),
+        delete(token, SignedIn, "delete_admin_token").by(tokens::delete),
+    ]
+}
+
+fn of_auth() -> Vec<Route> {
+    use Permission::{Open, SignedIn};
+    vec![
+        post("/auth/login", Open, "login").by(auth::login).takes("Login").answers("Session"),
+        post("/auth/logout", SignedIn, "logout").by(auth::logout),
+        post("/auth/password", SignedIn, "change_password")
+            .by(auth::password)
+            .takes("PasswordChange"),
+        post("/auth/accept-invite", Open, "accept_invite")
+            .by(auth::accept)
+            .takes("Acceptance")
+            .answers("User"),
+        get("/auth/me", SignedIn, "get_me").by(auth::me).answers("Me"),
+    ]
 }
 
 fn of_state() -> Vec<Route> {

@@ -5,13 +5,12 @@ use axum::http::{HeaderMap, header};
 use super::AdminError;
 use super::desk::{Desk, digest_of, principal_of};
 use super::principal::Principal;
-use crate::control::store::identity::{self, SessionRow};
+use crate::control::store::identity::{self, SESSION_MICROS_MAX, SessionRow};
 
 pub(super) const COOKIE: &str = "sluice_session";
 pub(super) const CSRF_HEADER: &str = "x-csrf-token";
 const MINUTE: i64 = 60 * 1_000_000;
 const IDLE_MAX: i64 = 30 * MINUTE;
-const ABSOLUTE_MAX: i64 = 12 * 60 * MINUTE;
 
 /// Who a session's cookie belongs to. What changes something needs the CSRF token besides.
 pub(super) fn authenticate(
@@ -41,7 +40,7 @@ pub(super) fn authenticate(
 }
 
 fn is_alive(session: &SessionRow, now: i64) -> bool {
-    now - session.seen_at < IDLE_MAX && now - session.created_at < ABSOLUTE_MAX
+    now - session.seen_at < IDLE_MAX && now - session.created_at < SESSION_MICROS_MAX
 }
 
 fn check_csrf(headers: &HeaderMap, session: &SessionRow) -> Result<(), AdminError> {

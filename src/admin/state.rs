@@ -17,11 +17,20 @@ pub(super) fn version(_state: &AdminState, call: &Call) -> Result<Reply, AdminEr
     Ok(Reply::ok(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") })))
 }
 
+/// The name of the resource of a path, which may have named it by its id.
+fn name_of(state: &AdminState, call: &Call, kind: Kind) -> Result<String, AdminError> {
+    let found = state.desk.read(|db| {
+        Ok::<_, AdminError>(resources::find(db, kind, call.place(), call.param("id"))?)
+    })?;
+    found.map(|row| row.name).ok_or(AdminError::NotFound)
+}
+
 pub(super) fn deployment_health(state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
     let (Some(workspace), Some(environment)) = (&call.workspace, &call.environment) else {
         return Err(AdminError::NotFound);
     };
-    let health = (state.deployment_health)(&workspace.name, &environment.name, call.param("id"))?;
+    let name = name_of(state, call, Kind::Deployment)?;
+    let health = (state.deployment_health)(&workspace.name, &environment.name, &name)?;
     health.map(Reply::ok).ok_or(AdminError::NotFound)
 }
 
@@ -32,7 +41,8 @@ pub(super) fn limit_usage(state: &AdminState, call: &Call) -> Result<Reply, Admi
     else {
         return Err(AdminError::NotFound);
     };
-    let place = (&*workspace.name, &*environment.name, call.param("id"));
+    let name = name_of(state, call, kind)?;
+    let place = (&*workspace.name, &*environment.name, &*name);
     let usage = (state.limit_usage)(kind.list_name(), place)?;
     usage.map(Reply::ok).ok_or(AdminError::NotFound)
 }

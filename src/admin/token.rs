@@ -74,9 +74,15 @@ fn sha256(bytes: &[u8]) -> digest::Digest {
 }
 
 fn make() -> Result<Secret, TokenError> {
+    random("at_", MADE_CHARS)
+}
+
+/// `prefix` and so many random characters of base 62.
+pub(super) fn random(prefix: &str, chars: usize) -> Result<Secret, TokenError> {
     let random = SystemRandom::new();
-    let mut text = String::from("at_");
-    while text.len() < "at_".len() + MADE_CHARS {
+    let mut text = String::with_capacity(prefix.len() + chars);
+    text.push_str(prefix);
+    while text.len() < prefix.len() + chars {
         let mut byte = [0];
         random.fill(&mut byte).map_err(|_unspecified| TokenError::NoRandomness)?;
         // Every character is as likely as any other: 4 × 62 values count, the rest does not.
@@ -87,6 +93,16 @@ fn make() -> Result<Secret, TokenError> {
         }
     }
     Ok(Secret::new(text))
+}
+
+/// What may be shown of a token later.
+pub(super) fn hint(token: &Secret) -> String {
+    let text = token.expose();
+    let end = text.len().saturating_sub(4);
+    match (text.get(..7), text.get(end..)) {
+        (Some(start), Some(end)) if 20 < text.len() => format!("{start}…{end}"),
+        _ => "…".to_owned(),
+    }
 }
 
 #[cfg(test)]

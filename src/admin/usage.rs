@@ -14,10 +14,12 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use http::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::routes::{PREFIX, find};
 use super::{AdminError, CALL_MAX, Shared, problem};
 use crate::clock::Clock;
 use crate::usage::query::{
@@ -55,12 +57,18 @@ pub struct SeenBy {
 type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 pub(super) fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/api/v1/usage/query", post(usage))
-        .route("/api/v1/requests", get(requests))
-        .route("/api/v1/requests/export", get(export))
-        .route("/api/v1/requests/{request_id}", get(request))
-        .route("/api/v1/workspaces/{workspace}/usage/live", get(live))
+    let handlers = [
+        (Method::POST, "/usage/query", post(usage)),
+        (Method::GET, "/requests", get(requests)),
+        (Method::GET, "/requests/export", get(export)),
+        (Method::GET, "/requests/{request_id}", get(request)),
+        (Method::GET, "/workspaces/{workspace}/usage/live", get(live)),
+    ];
+    handlers.into_iter().fold(Router::new(), |router, (method, path, handler)| {
+        let path = format!("{PREFIX}{path}");
+        assert!(find(&method, &path).is_some(), "{method} {path} does not stand in the table");
+        router.route(&path, handler)
+    })
 }
 
 impl SeenBy {

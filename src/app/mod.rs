@@ -35,7 +35,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::{
     self,
-    token::{AdminToken, TokenError},
+    token::{AdminToken, TokenDigest, TokenError},
 };
 use crate::app::resident::Resident;
 use crate::clock::Clock;
@@ -48,6 +48,7 @@ use crate::control::limits::SaveError;
 use crate::control::load::LoadError;
 use crate::control::seal::Vault;
 use crate::control::store::Store;
+use crate::control::store::audit::Actor;
 use crate::net::pool::Pool;
 use crate::net::resolve::{Resolver, ResolverConfig, SystemLookup};
 use crate::proxy::Shell;
@@ -68,8 +69,8 @@ pub use self::listen::Listening;
 /// A running gateway.
 pub struct App {
     pub listening: Listening,
-    /// Shown once by who started the gateway, when it was made here.
-    pub admin_token: AdminToken,
+    /// What the first start made, shown once by who started the gateway.
+    pub first: Option<admin::first::Made>,
     config: ServerConfig,
     state: Arc<State>,
     resident: Arc<Resident>,
@@ -92,6 +93,8 @@ pub struct App {
 pub struct Surroundings {
     pub clock: Clock,
     pub admin_token: Option<Secret>,
+    /// The one-time password of the first superadmin; one is made without it.
+    pub admin_password: Option<Secret>,
     /// 256 bits in base64; without it, the configured file counts.
     pub master_key: Option<Secret>,
     pub log: Option<Arc<LogHandle>>,
@@ -129,6 +132,8 @@ pub enum StartError {
     Log(#[from] LogError),
     #[error("SLUICE_ADMIN_TOKEN: {0}")]
     Token(#[from] TokenError),
+    #[error("SLUICE_ADMIN_PASSWORD: a password has 12 to 512 characters")]
+    Password,
     #[error("cannot start a thread: {0}")]
     Runtime(std::io::Error),
 }
@@ -138,7 +143,7 @@ impl App {
     pub fn start(config: ServerConfig, around: Surroundings) -> Result<Self, StartError> {
         let env: Arc<Env> = around.env.unwrap_or_else(|| Arc::new(|name| std::env::var(name).ok()));
         let document = resources::read(&config, &*env)?;
-        let admin_token = AdminToken::new(around.admin_token)?;
+        let operator = operator(around.admin_token.as_ref())?;
         let control = runtime("sluice-control", 1)?;
         let data = runtime("sluice-data", config.data.threads)?;
         let metrics = Arc::new(Metrics::default());
@@ -155,6 +160,7 @@ impl App {
         let state = Arc::new(State::default());
         let opened = open_state(&config, around.master_key.as_ref(), &around.clock)?;
         let follower = Follower::new(opened, Arc::clone(&state), Arc::clone(&kept.registry));
+        let first = first_start(&follower, around.admin_password, around.admin_token)?;
         resources::install(&follower, &config, document.as_ref())?;
         let resident = Resident::new(follower, resolver, control.handle(), &config);
         resident.follow()?;
@@ -181,7 +187,7 @@ impl App {
             limits: Arc::clone(&kept.registry),
             clock: around.clock,
         };
-        let admin_state = observed.admin_state(desk(&resident, &admin_token), &config.usage);
+        let admin_state = observed.admin_state(desk(&resident, operator), &config.usage);
         let (listening, certificate, admin) = {
             let _data = data.enter();
             serve_data(&config, gateway, signal.clone())?
@@ -190,7 +196,7 @@ impl App {
         control.spawn(kept.clone().write_on(signal));
         Ok(Self {
             listening,
-            admin_token,
+            first,
             config,
             state,
             resident,
@@ -250,13 +256,33 @@ fn open_state(
 }
 
 /// What the admin API works on.
-fn desk(resident: &Arc<Resident>, token: &AdminToken) -> admin::Desk {
+fn desk(resident: &Arc<Resident>, operator: Option<TokenDigest>) -> admin::Desk {
     let following = Arc::clone(resident);
     admin::Desk {
         follower: Arc::clone(&resident.follower),
         follow: Arc::new(move || following.follow().map(|_is_new| ())),
-        operator: Some(token.digest()),
+        operator,
     }
+}
+
+/// The token that the operator gives.
+fn operator(given: Option<&Secret>) -> Result<Option<TokenDigest>, StartError> {
+    let Some(given) = given else { return Ok(None) };
+    Ok(Some(AdminToken::new(Some(given.clone()))?.digest()))
+}
+
+/// Makes the first superadmin if the state is new.
+fn first_start(
+    follower: &Follower,
+    password: Option<Secret>,
+    token: Option<Secret>,
+) -> Result<Option<admin::first::Made>, StartError> {
+    if password.as_ref().is_some_and(|password| !admin::first::check_password(password)) {
+        return Err(StartError::Password);
+    }
+    let actor = Actor { kind: "system", name: "first start".to_owned(), ..Actor::default() };
+    let given = admin::first::Given { password, token };
+    Ok(follower.store.write(|tx| admin::first::ensure(tx, &given, &actor))?)
 }
 
 /// Where the data plane listens, its certificate, and the socket of the admin plane.

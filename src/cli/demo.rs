@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{FAILED, code_of, serve};
+use super::{FAILED, WRONG, code_of, serve};
 use crate::admin::token::AdminToken;
 use crate::app::App;
 use crate::config::server::{ServerConfig, StateUrl, UsageUrl};
 use crate::key;
+use crate::secret::Secret;
 
 /// One workspace, one environment, one deployment that fails over, and models to call directly.
 const RESOURCES: &str = include_str!("demo.toml");
@@ -31,9 +32,16 @@ pub(super) fn run(dir: Option<PathBuf>, listen: SocketAddr, admin: SocketAddr) -
             return ExitCode::from(FAILED);
         }
     };
-    match serve::start(config) {
+    let token = match AdminToken::new(std::env::var("SLUICE_ADMIN_TOKEN").ok().map(Secret::new)) {
+        Ok(AdminToken::Given(token) | AdminToken::Made(token)) => token,
+        Err(error) => {
+            eprintln!("SLUICE_ADMIN_TOKEN: {error}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    match serve::start(config, Some(token.clone())) {
         Ok(app) => {
-            explain(&app, &dir, secret.expose());
+            explain(&app, &dir, [secret.expose(), token.expose()]);
             serve::until_signalled(app, None)
         }
         Err(error) => {
@@ -64,11 +72,9 @@ fn prepare(
     Ok(config)
 }
 
-fn explain(app: &App, dir: &Path, key: &str) {
+fn explain(app: &App, dir: &Path, [key, token]: [&str; 2]) {
     let data = app.listening.data.first().map_or_else(String::new, ToString::to_string);
     let admin = app.listening.admin;
-    let (AdminToken::Given(token) | AdminToken::Made(token)) = &app.admin_token;
-    let token = token.expose();
     let dir = dir.display();
     println!(
         r#"Sluice is running on embedded defaults with a simulated provider.

@@ -193,6 +193,7 @@ fn code_of(error: &StartError) -> ExitCode {
         StartError::Config(_)
         | StartError::Certificate { .. }
         | StartError::Token(_)
+        | StartError::Password
         | StartError::Document(_) => ExitCode::from(WRONG),
         _ => ExitCode::from(FAILED),
     }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{FAILED, code_of, load};
-use crate::admin::token::AdminToken;
 use crate::app::{App, StartError, Surroundings};
 use crate::config::server::ServerConfig;
 use crate::secret::Secret;
 use crate::telemetry::log;
+
+const TOKEN: &str = "SLUICE_ADMIN_TOKEN";
+const PASSWORD: &str = "SLUICE_ADMIN_PASSWORD";
 
 pub(super) fn run(path: Option<&Path>) -> ExitCode {
     let config = match load(path) {
@@ -21,7 +23,7 @@ pub(super) fn run(path: Option<&Path>) -> ExitCode {
             return code_of(&StartError::Config(error));
         }
     };
-    let app = match start(config) {
+    let app = match start(config, None) {
         Ok(app) => app,
         Err(error) => {
             eprintln!("{error}");
@@ -32,12 +34,18 @@ pub(super) fn run(path: Option<&Path>) -> ExitCode {
     until_signalled(app, path)
 }
 
-/// Starts the gateway with its log and the env vars of the process.
-pub(super) fn start(config: ServerConfig) -> Result<App, StartError> {
+fn secret(name: &str) -> Option<Secret> {
+    std::env::var(name).ok().map(Secret::new)
+}
+
+/// Starts the gateway with its log and the env vars of the process; `token` is the operator's if
+/// they give none.
+pub(super) fn start(config: ServerConfig, token: Option<Secret>) -> Result<App, StartError> {
     let log = log::init(&config.telemetry.log)?;
     let around = Surroundings {
-        admin_token: std::env::var("SLUICE_ADMIN_TOKEN").ok().map(Secret::new),
-        master_key: std::env::var("SLUICE_MASTER_KEY").ok().map(Secret::new),
+        admin_token: secret(TOKEN).or(token),
+        admin_password: secret(PASSWORD),
+        master_key: secret("SLUICE_MASTER_KEY"),
         log: Some(Arc::new(log)),
         ..Surroundings::default()
     };
@@ -54,11 +62,20 @@ fn announce(app: &App) {
         println!("with TLS:    {}", at(&app.listening.tls));
     }
     println!("admin plane: {}", app.listening.admin);
-    if let AdminToken::Made(token) = &app.admin_token {
-        println!(
-            "admin token: {}  (shown once; set SLUICE_ADMIN_TOKEN to choose it)",
-            token.expose()
-        );
+    if let Some(made) = &app.first {
+        println!("admin user:  {}", made.email);
+        if std::env::var_os(PASSWORD).is_none() {
+            println!(
+                "password:    {}  (for one login; it must be changed then)",
+                made.password.expose()
+            );
+        }
+        if std::env::var_os(TOKEN).is_none() {
+            println!(
+                "admin token: {}  (shown once; set {TOKEN} to choose it)",
+                made.token.expose()
+            );
+        }
     }
 }
 

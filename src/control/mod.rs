@@ -13,6 +13,7 @@
 //! ```text
 //! store      SQLite or PostgreSQL: the truth, with a revision
 //! seal       credentials encrypted at rest
+//! password   Argon2id
 //! edit       changes: checked, sealed, audited
 //! apply      a whole document made the state, and the state written as a document
 //! load       Store -> Resources
@@ -30,6 +31,7 @@ pub mod keys;
 pub mod limits;
 pub mod live;
 pub mod load;
+pub mod password;
 pub mod seal;
 pub mod snapshot;
 pub mod store;

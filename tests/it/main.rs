@@ -20,6 +20,8 @@ mod harness;
 
 mod admin_document;
 mod admin_resources;
+mod admin_roles;
+mod admin_users;
 mod alerts;
 mod answers;
 mod bad_input;

@@ -257,6 +257,13 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Takes a user out of every workspace, and their tokens with them.
+    pub fn forget_user(&mut self, user: Uuid) -> Result<(), StoreError> {
+        self.db.execute("DELETE FROM members WHERE user_id = $1", &[user.into()])?;
+        self.db.execute("DELETE FROM admin_tokens WHERE user_id = $1", &[user.into()])?;
+        self.set_invite(user, None, None)
+    }
+
     pub fn set_invite(
         &mut self,
         user: Uuid,
@@ -442,6 +449,9 @@ impl Tx<'_> {
 
 // === sessions and failed logins ===
 
+/// How long a session lasts however much it is used.
+pub const SESSION_MICROS_MAX: i64 = 12 * 3_600 * 1_000_000;
+
 pub fn session(db: &mut Db, digest: &[u8]) -> Result<Option<SessionRow>, StoreError> {
     let sql = "SELECT user_id, csrf_digest, created_at, seen_at FROM sessions WHERE digest = $1";
     let row = db.first(sql, &[digest.into()])?;
@@ -470,6 +480,8 @@ impl Tx<'_> {
         digest: &[u8],
         csrf_digest: &[u8],
     ) -> Result<(), StoreError> {
+        let too_old = self.now - SESSION_MICROS_MAX;
+        self.db.execute("DELETE FROM sessions WHERE created_at < $1", &[too_old.into()])?;
         let sql = "INSERT INTO sessions (digest, user_id, csrf_digest, created_at, seen_at) \
                    VALUES ($1, $2, $3, $4, $4)";
         let params = [digest.into(), user.into(), csrf_digest.into(), self.now.into()];
@@ -502,6 +514,8 @@ impl Tx<'_> {
 
     /// Counts a failed login; the count begins anew after `window`.
     pub fn count_login_failure(&mut self, subject: &str, window: i64) -> Result<(), StoreError> {
+        let too_old = self.now - window;
+        self.db.execute("DELETE FROM login_failures WHERE since < $1", &[too_old.into()])?;
         let (n, since) = login_failures(self.db, subject)?;
         let (n, since) = if self.now - since < window { (n + 1, since) } else { (1, self.now) };
         let sql = "INSERT INTO login_failures (subject, n, since) VALUES ($1, $2, $3) \
@@ -520,10 +534,9 @@ impl Tx<'_> {
 
 // === kept answers ===
 
-/// What an earlier call with the same `Idempotency-Key` was answered.
+/// What an earlier call with the same `Idempotency-Key` was, and what it was answered.
 #[derive(Debug)]
 pub struct KeptAnswer {
-    pub fingerprint: String,
     pub status: i64,
     pub sealed: Vec<u8>,
 }
@@ -537,16 +550,11 @@ impl Tx<'_> {
         since: i64,
     ) -> Result<Option<KeptAnswer>, StoreError> {
         self.db.execute("DELETE FROM idempotency_keys WHERE created_at < $1", &[since.into()])?;
-        let sql = "SELECT fingerprint, status, sealed FROM idempotency_keys \
+        let sql = "SELECT status, sealed FROM idempotency_keys \
                    WHERE actor_id = $1 AND idempotency_key = $2";
         let row = self.db.first(sql, &[actor.into(), key.into()])?;
-        let read = |row: Row| {
-            Ok(KeptAnswer {
-                fingerprint: row.text(0)?.to_owned(),
-                status: row.int(1)?,
-                sealed: row.bytes(2)?.to_vec(),
-            })
-        };
+        let read =
+            |row: Row| Ok(KeptAnswer { status: row.int(0)?, sealed: row.bytes(1)?.to_vec() });
         row.map(read).transpose()
     }
 
@@ -560,7 +568,7 @@ impl Tx<'_> {
         let params = [
             actor.into(),
             key.into(),
-            answer.fingerprint.as_str().into(),
+            "".into(), // Sealed with the answer.
             answer.status.into(),
             answer.sealed.as_slice().into(),
             self.now.into(),
