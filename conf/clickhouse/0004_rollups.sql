@@ -361,3 +361,75 @@ GROUP BY day, workspace_id, workspace, environment_id, environment, key_id, key,
 -- cluster only
 CREATE TABLE IF NOT EXISTS {db}.usage_day {on_cluster} AS {db}.usage_day_local
 ENGINE = Distributed({cluster}, {db}, usage_day_local, cityHash64(workspace_id));
+
+-- Digests by day, over all workspaces: what quantiles over more than a week are read from. A digest costs by its centroids, and grows by far less than what it
+-- stands for: those of a day are a twelfth of those of its hours.
+CREATE TABLE IF NOT EXISTS {db}.usage_day_digest{local} {on_cluster}
+(
+    day                   Date                                 CODEC(Delta(2), ZSTD(1)),
+    environment           LowCardinality(String)               CODEC(ZSTD(1)),
+    provider              LowCardinality(String)               CODEC(ZSTD(1)),
+    upstream_model        LowCardinality(String)               CODEC(ZSTD(1)),
+    dialect               LowCardinality(String)               CODEC(ZSTD(1)),
+    latency_digest        AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), UInt64) CODEC(ZSTD(1)),
+    first_token_digest    AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), Nullable(UInt64)) CODEC(ZSTD(1)),
+    overhead_digest       AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), UInt64) CODEC(ZSTD(1))
+)
+ENGINE = {engine:AggregatingMergeTree}
+PARTITION BY toYYYYMM(day)
+ORDER BY (day, environment, provider, upstream_model, dialect)
+TTL day + toIntervalMonth(13)
+SETTINGS {window};
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {db}.usage_day_digest_view {on_cluster} TO {db}.usage_day_digest{local} AS
+SELECT
+    toDate(h.hour) AS day,
+    h.environment AS environment,
+    h.provider AS provider,
+    h.upstream_model AS upstream_model,
+    h.dialect AS dialect,
+    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.latency_digest) AS latency_digest,
+    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.first_token_digest) AS first_token_digest,
+    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.overhead_digest) AS overhead_digest
+FROM {db}.usage_hour{local} AS h
+GROUP BY day, environment, provider, upstream_model, dialect;
+
+-- cluster only
+CREATE TABLE IF NOT EXISTS {db}.usage_day_digest {on_cluster} AS {db}.usage_day_digest_local
+ENGINE = Distributed({cluster}, {db}, usage_day_digest_local, cityHash64(day));
+
+-- The same by workspace and deployment.
+CREATE TABLE IF NOT EXISTS {db}.usage_workspace_day_digest{local} {on_cluster}
+(
+    day                   Date                                 CODEC(Delta(2), ZSTD(1)),
+    workspace_id          UUID                                 CODEC(ZSTD(1)),
+    workspace             LowCardinality(String)               CODEC(ZSTD(1)),
+    environment           LowCardinality(String)               CODEC(ZSTD(1)),
+    deployment            LowCardinality(String)               CODEC(ZSTD(1)),
+    latency_digest        AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), UInt64) CODEC(ZSTD(1)),
+    first_token_digest    AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), Nullable(UInt64)) CODEC(ZSTD(1)),
+    overhead_digest       AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), UInt64) CODEC(ZSTD(1))
+)
+ENGINE = {engine:AggregatingMergeTree}
+PARTITION BY toYYYYMM(day)
+PRIMARY KEY (workspace_id, day)
+ORDER BY (workspace_id, day, workspace, environment, deployment)
+TTL day + toIntervalMonth(13)
+SETTINGS {window};
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {db}.usage_workspace_day_digest_view {on_cluster} TO {db}.usage_workspace_day_digest{local} AS
+SELECT
+    toDate(h.hour) AS day,
+    h.workspace_id AS workspace_id,
+    h.workspace AS workspace,
+    h.environment AS environment,
+    h.deployment AS deployment,
+    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.latency_digest) AS latency_digest,
+    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.first_token_digest) AS first_token_digest,
+    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.overhead_digest) AS overhead_digest
+FROM {db}.usage_workspace_hour{local} AS h
+GROUP BY day, workspace_id, workspace, environment, deployment;
+
+-- cluster only
+CREATE TABLE IF NOT EXISTS {db}.usage_workspace_day_digest {on_cluster} AS {db}.usage_workspace_day_digest_local
+ENGINE = Distributed({cluster}, {db}, usage_workspace_day_digest_local, cityHash64(workspace_id));

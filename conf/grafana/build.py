@@ -2,7 +2,7 @@
 """Writes dashboards/*.json, or into the folder given: one place for what the panels share. A test holds that the files are what this writes.
 
 Ranges. What spans all workspaces reads `usage_minute` up to 3 days and `usage_hour` beyond. What is about workspaces reads the rows of `usage` up to a day and
-`usage_workspace_hour` beyond; money by key reads `usage_day`. In a UNION ALL the branch whose condition on the range is constant and false reads nothing.
+`usage_workspace_hour` beyond; money by key reads `usage_day`. Quantiles over more than a week read the digests of whole days. In a UNION ALL the branch whose condition on the range is constant and false reads nothing.
 
 Variables. The data source puts a variable's values into the query as they are, so a value with a quote or a backslash would break out of its literal. Here each goes
 through Grafana's format `queryparam`, which percent-encodes both, and is decoded by ClickHouse.
@@ -11,7 +11,7 @@ import json, pathlib, sys
 
 DATASOURCE = {"type": "grafana-clickhouse-datasource", "uid": "${datasource}"}
 RANGE_S = "dateDiff('second', $__fromTime, $__toTime)"
-DAY_S, MINUTES_S = 86_400, 3 * 86_400
+DAY_S, MINUTES_S, WEEK_S = 86_400, 3 * 86_400, 7 * 86_400
 LEVELS = "0.5, 0.9, 0.95, 0.99"
 
 # As the roll-ups compute them, for the rows of a short range.
@@ -33,6 +33,8 @@ OF_ROWS = {
 }
 OF_ROWS |= {name: f"sum(ifNull(u.{name}, 0))" for name in (
     "input_uncached", "input_cache_read", "input_cache_write_5m", "input_cache_write_1h", "output", "reasoning", "audio_in", "audio_out")}
+
+DIGESTS = ["latency_digest", "first_token_digest", "overhead_digest"]
 
 ERRORS = "sumIf(requests, outcome NOT IN ('success', 'cache_hit', 'client_closed'))"
 INPUT = "sum(input_uncached + input_cache_read + input_cache_write_5m + input_cache_write_1h)"
@@ -56,46 +58,68 @@ WORKSPACE_ID = f"workspace_id IN (SELECT workspace_id FROM usage_day WHERE $__da
 
 
 def of_all(*columns):
-    """Roll-ups over all workspaces: minutes of a short range, hours of a long one."""
+    """Roll-ups over all workspaces: minutes of a short range, hours of a long one; digests of days beyond a week."""
     names = ", ".join(columns)
+    hours_max, days = days_of(columns, "usage_day_digest", GLOBAL)
     return (f"(SELECT minute AS t, {names} FROM usage_minute WHERE {RANGE_S} <= {MINUTES_S} AND $__timeFilter(minute) AND {GLOBAL} "
-            f"UNION ALL SELECT hour AS t, {names} FROM usage_hour WHERE {RANGE_S} > {MINUTES_S} AND $__timeFilter(hour) AND {GLOBAL})")
+            f"UNION ALL SELECT hour AS t, {names} FROM usage_hour WHERE {RANGE_S} > {MINUTES_S}{hours_max} AND $__timeFilter(hour) AND {GLOBAL}{days})")
+
+
+def days_of(columns, table, filters):
+    """Where hours end and days begin, for columns of which one is a digest; the table of days has nothing else that sums."""
+    if not has_digest(columns):
+        return "", ""
+    return (f" AND {RANGE_S} <= {WEEK_S}",
+            f" UNION ALL SELECT toDateTime(day, 'UTC') AS t, {', '.join(columns)} FROM {table} WHERE {RANGE_S} > {WEEK_S} AND $__dateFilter(day) AND {filters}")
+
+
+def has_digest(columns):
+    return any(name in DIGESTS for name in columns)
 
 
 def of_workspaces(*columns, where="1"):
-    """Rows of a short range, hours of a long one; both with the same columns."""
+    """Rows of a short range, hours of a long one; digests of days beyond a week. All with the same columns."""
     names = ", ".join(columns)
     dimensions = [name for name in columns if name not in OF_ROWS]
     rows = ", ".join(f"{OF_ROWS[name]} AS {name}" if name in OF_ROWS else f"u.{name} AS {name}" for name in columns)
     group = ", ".join(["t", *dimensions])
+    hours_max, days = days_of(columns, "usage_workspace_day_digest", f"{WORKSPACE} AND {where}")
     return (f"(SELECT toStartOfMinute(toDateTime(u.started_at)) AS t, {rows} FROM usage AS u WHERE {RANGE_S} <= {DAY_S} AND $__timeFilter(u.started_at) "
             f"AND {WORKSPACE_ID} AND {WORKSPACE} AND {where} GROUP BY {group} "
-            f"UNION ALL SELECT hour AS t, {names} FROM usage_workspace_hour WHERE {RANGE_S} > {DAY_S} AND $__timeFilter(hour) AND {WORKSPACE} AND {where})")
+            f"UNION ALL SELECT hour AS t, {names} FROM usage_workspace_hour WHERE {RANGE_S} > {DAY_S}{hours_max} AND $__timeFilter(hour) AND {WORKSPACE} AND {where}{days})")
 
 
-def step(short_s):
+def step(short_s, is_digest=False):
     """Seconds of a point: no less than what the source can tell apart."""
-    return f"greatest($__interval_s, if({RANGE_S} <= {short_s}, 60, 3600))"
+    long = f"if({RANGE_S} <= {WEEK_S}, 3600, {DAY_S})" if is_digest else "3600"
+    return f"greatest($__interval_s, if({RANGE_S} <= {short_s}, 60, {long}))"
 
 
 def quantile(digest, level):
     return f"quantilesTDigestMerge({LEVELS})({digest})[{[0.5, 0.9, 0.95, 0.99].index(level) + 1}] / 1e6"
 
 
-def over_time(source, short_s, *values, by=None):
+def over_time(source, short_s, *values, by=None, is_digest=False):
     """A line for each value, or for each value of `by`."""
     dimension = f", toString({by}) AS {by}_name" if by else ""
     group = f", {by}_name" if by else ""
-    return (f"SELECT toStartOfInterval(t, toIntervalSecond({step(short_s)})) AS time{dimension}, {', '.join(values)} "
+    return (f"SELECT toStartOfInterval(t, toIntervalSecond({step(short_s, is_digest)})) AS time{dimension}, {', '.join(values)} "
             f"FROM {source} GROUP BY time{group} ORDER BY time{group}")
 
 
 def all_over_time(columns, *values, by=None):
-    return over_time(of_all(*columns), MINUTES_S, *values, by=by)
+    return over_time(of_all(*columns), MINUTES_S, *values, by=by, is_digest=has_digest(columns))
 
 
 def workspaces_over_time(columns, *values, by=None, where="1"):
-    return over_time(of_workspaces(*columns, where=where), DAY_S, *values, by=by)
+    return over_time(of_workspaces(*columns, where=where), DAY_S, *values, by=by, is_digest=has_digest(columns))
+
+
+def with_times(keys, sums, times, of, sum_columns, digests):
+    """A row for each of `keys`: sums, and quantiles of digests, which stand in tables that know no outcomes."""
+    group = ", ".join(keys)
+    return (f"SELECT * FROM (SELECT {group}, {sums} FROM {of(*keys, *sum_columns)} GROUP BY {group}) AS sums "
+            f"LEFT JOIN (SELECT {group}, {times} FROM {of(*keys, *digests)} GROUP BY {group}) AS times USING ({group}) ORDER BY all_requests DESC")
 
 
 class Board:
@@ -203,11 +227,9 @@ def workspace():
                 f"{INPUT} {per_second} AS input_tokens", f"{OUTPUT} {per_second} AS output_tokens"), stack=True)
     board.panel("timeseries", "Cost per hour by model", workspaces_over_time(["upstream_model", "cost_nanousd"], f"{COST} * 3600 {per_second} AS cost", by="upstream_model"),
                 "currencyUSD", stack=True)
-    board.panel("table", "Deployments", f"SELECT workspace, deployment, sum(requests) AS all_requests, {ERRORS} / sum(requests) AS errors, "
-                f"{quantile('latency_digest', 0.95)} AS latency_p95, {COST} AS cost FROM "
-                + of_workspaces("workspace", "deployment", "outcome", "requests", "latency_digest", "cost_nanousd")
-                + " GROUP BY workspace, deployment ORDER BY all_requests DESC LIMIT 100",
-                units={"errors": "percentunit", "latency_p95": "s", "cost": "currencyUSD"})
+    deployments = with_times(["workspace", "deployment"], f"sum(requests) AS all_requests, {ERRORS} / sum(requests) AS errors, {COST} AS cost",
+                             f"{quantile('latency_digest', 0.95)} AS latency_p95", of_workspaces, ["outcome", "requests", "cost_nanousd"], ["latency_digest"])
+    board.panel("table", "Deployments", f"{deployments} LIMIT 100", units={"errors": "percentunit", "latency_p95": "s", "cost": "currencyUSD"})
     board.panel("table", "Latest errors", "SELECT started_at, toString(request_id) AS request_id, workspace, deployment, provider, upstream_model, status, outcome, error_class, "
                 f"total_us / 1e6 AS seconds FROM usage WHERE started_at > greatest($__fromTime, $__toTime - {DAY_S}) AND started_at <= $__toTime AND {WORKSPACE_ID} "
                 f"AND {WORKSPACE} AND outcome NOT IN ('success', 'cache_hit', 'client_closed') ORDER BY started_at DESC LIMIT 100",
@@ -225,19 +247,20 @@ def models():
     board.panel("timeseries", "Errors by provider", over_time(used("provider", "requests", "outcome"), MINUTES_S, f"{ERRORS} / sum(requests) AS errors", by="provider"),
                 "percentunit")
     board.panel("timeseries", "Latency p95 by model", over_time(used("upstream_model", "latency_digest"), MINUTES_S, f"{quantile('latency_digest', 0.95)} AS p95",
-                by="upstream_model"), "s")
+                by="upstream_model", is_digest=True), "s")
     board.panel("timeseries", "Time to first token p95 by model", over_time(used("upstream_model", "first_token_digest"), MINUTES_S,
-                f"{quantile('first_token_digest', 0.95)} AS p95", by="upstream_model"), "s")
+                f"{quantile('first_token_digest', 0.95)} AS p95", by="upstream_model", is_digest=True), "s")
     board.panel("timeseries", "Output tokens per second of a stream, by model", over_time(used("upstream_model", "speed_tokens", "speed_us"), MINUTES_S,
                 "sum(speed_tokens) * 1e6 / greatest(1, sum(speed_us)) AS speed", by="upstream_model"), description="Between the first token and the end")
     board.panel("timeseries", "Tokens per second by model", over_time(used("upstream_model", *INPUT_COLUMNS, *OUTPUT_COLUMNS), MINUTES_S,
                 f"({INPUT} + {OUTPUT}) {per_second} AS tokens", by="upstream_model"), stack=True)
-    board.panel("table", "Models", f"SELECT provider, upstream_model, sum(requests) AS all_requests, {ERRORS} / sum(requests) AS errors, "
-                f"{quantile('latency_digest', 0.5)} AS latency_p50, {quantile('latency_digest', 0.95)} AS latency_p95, {quantile('first_token_digest', 0.95)} AS first_token_p95, "
-                f"sum(speed_tokens) * 1e6 / greatest(1, sum(speed_us)) AS speed, {INPUT} AS input_tokens, {OUTPUT} AS output_tokens, {COST} AS cost FROM "
-                + used("provider", "upstream_model", "outcome", "requests", "latency_digest", "first_token_digest", "speed_tokens", "speed_us", "cost_nanousd",
-                       *INPUT_COLUMNS, *OUTPUT_COLUMNS)
-                + " GROUP BY provider, upstream_model ORDER BY all_requests DESC LIMIT 200", width=24,
+    table = with_times(["provider", "upstream_model"],
+                       f"sum(requests) AS all_requests, {ERRORS} / sum(requests) AS errors, sum(speed_tokens) * 1e6 / greatest(1, sum(speed_us)) AS speed, "
+                       f"{INPUT} AS input_tokens, {OUTPUT} AS output_tokens, {COST} AS cost",
+                       f"{quantile('latency_digest', 0.5)} AS latency_p50, {quantile('latency_digest', 0.95)} AS latency_p95, "
+                       f"{quantile('first_token_digest', 0.95)} AS first_token_p95", used,
+                       ["outcome", "requests", "speed_tokens", "speed_us", "cost_nanousd", *INPUT_COLUMNS, *OUTPUT_COLUMNS], ["latency_digest", "first_token_digest"])
+    board.panel("table", "Models", f"{table} LIMIT 200", width=24,
                 units={"errors": "percentunit", "latency_p50": "s", "latency_p95": "s", "first_token_p95": "s", "cost": "currencyUSD"})
     return board
 

@@ -23,6 +23,15 @@ const COUNTS: [(&str, &str); 5] = [
     ("usage_day", "sum(requests)"),
 ];
 
+/// All that holds digests.
+const DIGESTS: [&str; 5] = [
+    "usage_minute",
+    "usage_hour",
+    "usage_workspace_hour",
+    "usage_day_digest",
+    "usage_workspace_day_digest",
+];
+
 #[tokio::test]
 async fn first_call_applies_all_files_and_the_second_finds_them() {
     let server = ClickHouse::start().await;
@@ -269,6 +278,9 @@ async fn roll_ups_say_what_the_rows_say() {
         for (table, _) in &COUNTS[1..] {
             server.execute(&format!("OPTIMIZE TABLE d.{table} FINAL")).await;
         }
+        for table in DIGESTS {
+            server.execute(&format!("OPTIMIZE TABLE d.{table} FINAL")).await;
+        }
     }
 }
 
@@ -279,7 +291,7 @@ async fn quantiles_are_near(server: &ClickHouse) {
         ("first_token_digest", "first_token_us"),
         ("overhead_digest", "overhead_us"),
     ] {
-        for table in ["usage_minute", "usage_hour", "usage_workspace_hour"] {
+        for table in DIGESTS {
             let levels = "0.5, 0.9, 0.95, 0.99";
             let rank = |n: usize| format!("countIf({column} <= q[{n}]) / count({column})");
             let ranks = format!(
@@ -332,6 +344,9 @@ async fn users_of_the_example_see_what_they_may() {
         assert_eq!(count(workspace, table, n).await, 100, "{table}");
         assert_eq!(count(grafana, table, n).await, 2_100, "{table}");
     }
+    let days = "uniqExact(workspace_id)";
+    assert_eq!(count(workspace, "usage_workspace_day_digest", days).await, 1);
+    assert!(count(grafana, "usage_workspace_day_digest", days).await.as_u64() > Some(1));
     // Neither a condition nor another name of the table leads past the filter.
     let merged = "SELECT count() AS n FROM merge('sluice', '^usage(_minute)?$')";
     assert_eq!(server.rows_at(workspace, merged).await, [json!({ "n": 100 })]);
@@ -341,6 +356,7 @@ async fn users_of_the_example_see_what_they_may() {
     for query in [
         "SELECT count() FROM sluice.usage_minute",
         "SELECT count() FROM sluice.usage_hour",
+        "SELECT count() FROM sluice.usage_day_digest",
         "SELECT count() FROM sluice.payloads",
         "SELECT count() FROM sluice.refused_keys",
         "SELECT count() FROM sluice.schema_migrations",
@@ -371,7 +387,7 @@ async fn example_of_access_in_sql_is_sql() {
     let server = ClickHouse::start().await;
     let text = include_str!("../../conf/clickhouse/access/access.sql");
     let statements: Vec<&str> = text.split(";\n").filter(|part| part.contains(' ')).collect();
-    assert_eq!(statements.len(), 14);
+    assert_eq!(statements.len(), 15);
     for statement in statements {
         server.execute(&format!("EXPLAIN AST {statement}")).await;
     }
