@@ -89,6 +89,7 @@ fn row() -> UsageRow {
         source_ip: Some(std::net::IpAddr::from([10, 1, 2, 3])),
         end_user: Some("user-1931".into()),
         metadata: vec![("feature".into(), "search".into())],
+        retention_days: None,
         attempts: vec![AttemptRow {
             target,
             status: Some(200),

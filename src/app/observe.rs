@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::admin::{AdminState, Desk, Readiness, ReadyStatus, UsageApi};
 use crate::app::limits::{self, Owner};
@@ -20,7 +21,7 @@ use crate::route::breaker;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};
 use crate::usage::address::Address;
-use crate::usage::query::{Reading, Servers};
+use crate::usage::query::{Reading, RowsKept, Servers, Visible};
 use crate::usage::store::UsageSink;
 
 /// The parts that are looked at.
@@ -76,7 +77,7 @@ impl Observed {
             names.iter().find_map(|name| name.parse().ok())
         };
         UsageApi {
-            reading: reading(usage),
+            reading: reading(usage, &self.state),
             sink: Some(self.usage.clone()),
             workspace: Arc::new(workspace),
             clock: self.clock.clone(),
@@ -115,9 +116,12 @@ impl Observed {
 }
 
 /// `None` for a store that cannot be read.
-fn reading(usage: &UsageConfig) -> Option<Reading> {
-    let days = u64::from(usage.retention_days);
-    let rows_kept = (days > 0).then(|| Duration::from_secs(days * 86_400));
+fn reading(usage: &UsageConfig, state: &Arc<State>) -> Option<Reading> {
+    let (usual_days, state) = (u64::from(usage.retention_days), Arc::clone(state));
+    let rows_kept = RowsKept::new(move |visible| {
+        let days = days_kept(&state, visible, usual_days);
+        (days > 0).then(|| Duration::from_secs(days * 86_400))
+    });
     match &usage.url {
         UsageUrl::Sqlite(path) => Some(Reading::sqlite(path.clone(), rows_kept)),
         UsageUrl::ClickHouse(url) => {
@@ -125,6 +129,19 @@ fn reading(usage: &UsageConfig) -> Option<Reading> {
             Some(Reading::clickhouse(Servers::new(address.clients), rows_kept))
         }
     }
+}
+
+/// The least that a workspace keeps its rows.
+fn days_kept(state: &State, visible: &Visible, usual_days: u64) -> u64 {
+    let snapshot = state.snapshot.load();
+    let is_visible = |workspace: &Uuid| visible.as_ref().is_none_or(|ids| ids.contains(workspace));
+    let of_workspaces = snapshot
+        .environments
+        .values()
+        .filter(|environment| is_visible(&environment.caller.workspace.0))
+        .filter_map(|environment| environment.settings.retention_days)
+        .map(u64::from);
+    of_workspaces.fold(usual_days, u64::min)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an age for people to read")]

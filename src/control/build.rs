@@ -176,6 +176,7 @@ impl Builder<'_> {
             workspace_names: names(&workspace.slug, caller.workspace.to_string()),
             environment_names: names(&environment.slug, caller.environment.to_string()),
             is_archived: workspace.is_archived,
+            settings: workspace.settings,
             limits: self.limits(
                 (Level::Environment, caller.environment.0, caller.workspace.0),
                 &environment.slug,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::config::resources::{
     Allowed, Auth, BaseUrl, DEFAULT_HEARTBEAT, Failover, ModelKind, OnDisconnect, Scopes, Strategy,
-    Timeouts,
+    Timeouts, WorkspaceSettings,
 };
 use crate::control::limits::{Family, Limits};
 use crate::control::live::{ConnectionLive, DeploymentLive, TargetLive};
@@ -40,6 +40,8 @@ pub struct Environment {
     pub workspace_names: [Box<str>; 2],
     pub environment_names: [Box<str>; 2],
     pub is_archived: bool,
+    /// Of its workspace.
+    pub settings: WorkspaceSettings,
     pub limits: Option<Arc<Limits>>,
     pub workspace_limits: Option<Arc<Limits>>,
     pub deployments: HashMap<Box<str>, Arc<Deployment>>,

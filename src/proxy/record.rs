@@ -86,6 +86,7 @@ impl Recorder {
             end_user: None,
             metadata: key.metadata_defaults.clone(),
             attempts: Vec::new(),
+            retention_days: None,
         };
         Self {
             row: Some(Box::new(row)),

@@ -199,7 +199,10 @@ impl Gateway {
         let metrics = Arc::clone(&self.metrics);
         let mut recorder = Recorder::new(arrival, &known.key, self.usage.clone(), metrics);
         let client_request_id = headers.get(&headers::X_REQUEST_ID).and_then(|id| id.to_str().ok());
-        recorder.note(|row| row.client_request_id = client_request_id.map(short));
+        recorder.note(|row| {
+            row.client_request_id = client_request_id.map(short);
+            row.retention_days = known.environment.settings.retention_days;
+        });
         ctx.recorder = Some(recorder);
         admit::admit(&known, endpoint, scope, now_us).inspect_err(|rejection| {
             if *rejection == Rejection::KeyRefused {

@@ -197,6 +197,8 @@ pub struct UsageRow {
     /// Sorted by key.
     pub metadata: Vec<(Box<str>, Box<str>)>,
     pub attempts: Vec<AttemptRow>,
+    /// What the workspace says of how long rows are kept; `None` leaves it to the process.
+    pub retention_days: Option<u16>,
 }
 
 /// Requests with keys that nobody knows, counted instead of kept: a flood of bad keys must not

@@ -122,6 +122,29 @@ async fn missing_usage_is_estimated_and_marked() {
 }
 
 #[tokio::test]
+async fn row_stays_as_long_as_its_workspace_says() {
+    let mock = Mock::start().await.unwrap();
+    let text = deployment(&[target(&mock, "sim")], "");
+    let with =
+        |settings: &str| text.replace("slug = \"acme\"", &format!("slug = \"acme\"\n{settings}"));
+    let own = with("settings = { retention_days = 7 }");
+    assert_ne!(own, text);
+    let gateway = Builder::new(&own).start().await;
+    for (document, days) in [
+        (own.as_str(), json!(7)),
+        (with("settings = { retention_days = 400 }").as_str(), json!(400)),
+        // What the process keeps rows for anyway is not in the row.
+        (text.as_str(), Value::Null),
+    ] {
+        gateway.reload(document).unwrap();
+        gateway.chat("").await;
+        let row = gateway.rows().await.pop().unwrap();
+        assert_eq!(row["retention_days"], days);
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn model_without_a_price_has_no_cost() {
     let mock = Mock::start().await.unwrap();
     let text = deployment(&[target(&mock, "sim")], "")

@@ -65,7 +65,15 @@ pub struct Workspace {
     pub description: String,
     pub is_archived: bool,
     pub limits: Vec<Limit>,
+    pub settings: WorkspaceSettings,
     pub environments: Vec<Environment>,
+}
+
+/// What a workspace decides for everything in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WorkspaceSettings {
+    /// How long its usage rows are kept; `None` leaves it to the process.
+    pub retention_days: Option<u16>,
 }
 
 #[derive(Debug, Clone)]

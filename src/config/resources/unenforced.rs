@@ -7,20 +7,14 @@ use crate::config::fields::{Fields, Item};
 
 const WARNING: &str = "is read but not enforced by this version";
 
-/// `settings` of a workspace.
+/// What `settings` of a workspace can hold besides those of [`super::workspace`].
 pub(super) fn workspace_settings(fields: &Fields<'_>) {
-    let Some(fields) = fields.get("settings").and_then(|item| item.fields()) else { return };
-    cache(&fields);
-    instructions(&fields);
-    if let Some(item) = fields.get("retention_days") {
-        item.warning(WARNING);
-        let _: Option<u32> = item.number(&(1..=3_650));
-    }
+    cache(fields);
+    instructions(fields);
     if let Some(item) = fields.get("payload_logging") {
         item.warning(WARNING);
         one_of(&item, &["off", "metadata", "full"]);
     }
-    fields.finish();
 }
 
 /// What an environment can hold besides its resources.

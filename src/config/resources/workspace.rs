@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::limit::limits;
 use super::names::{Names, is_slug, refer};
-use super::{Connection, Environment, Known, Model, ModelGrant, Resources, Workspace};
+use super::{
+    Connection, Environment, Known, Model, ModelGrant, Resources, Workspace, WorkspaceSettings,
+};
 use super::{connection, deployment, model, unenforced, virtual_key};
 use crate::config::fields::{Fields, Item};
 use crate::key::KeyDigest;
@@ -70,7 +72,7 @@ pub(super) fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Glo
     if let Some(item) = status.filter(|_| is_archived && slug == BUILT_IN_SLUG) {
         item.problem("the built-in workspace cannot be archived");
     }
-    unenforced::workspace_settings(&fields);
+    let settings = settings(&fields);
     let mut environment_slugs = Names::default();
     let environments = fields.tables("environments").into_iter();
     let workspace = Workspace {
@@ -79,6 +81,7 @@ pub(super) fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Glo
         description: fields.text("description").unwrap_or_default().to_owned(),
         is_archived,
         limits: limits(&fields),
+        settings,
         environments: environments
             .map(|fields| environment(fields, &mut environment_slugs, globals))
             .collect(),
@@ -86,6 +89,19 @@ pub(super) fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Glo
     check_labels(&fields);
     fields.finish();
     workspace
+}
+
+fn settings(fields: &Fields<'_>) -> WorkspaceSettings {
+    let Some(fields) = fields.get("settings").and_then(|item| item.fields()) else {
+        return WorkspaceSettings::default();
+    };
+    unenforced::workspace_settings(&fields);
+    let retention_days = fields.get("retention_days");
+    let settings = WorkspaceSettings {
+        retention_days: retention_days.and_then(|item| item.number(&(1..=3_650))),
+    };
+    fields.finish();
+    settings
 }
 
 pub(super) fn environment(

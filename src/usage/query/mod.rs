@@ -36,7 +36,7 @@ pub use self::dimension::Dimension;
 pub use self::export::Format;
 pub use self::metric::Metric;
 pub use self::period::{Granularity, Range};
-pub use self::reading::{Export, ReadError, Reading};
+pub use self::reading::{Export, ReadError, Reading, RowsKept};
 pub use self::requests::RowQuery;
 pub use self::row::of_record;
 pub use self::sql::Visible;

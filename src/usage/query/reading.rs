@@ -34,16 +34,38 @@ pub enum Reading {
 #[derive(Debug, Clone)]
 pub struct ClickHouseReading {
     servers: Servers,
-    rows_kept: Option<Duration>,
+    rows_kept: RowsKept,
     places: Arc<Semaphore>,
 }
 
 #[derive(Debug, Clone)]
 pub struct SqliteReading {
     path: PathBuf,
-    /// How long rows are there; what is older is in the roll-ups alone.
-    rows_kept: Option<Duration>,
+    rows_kept: RowsKept,
     places: Arc<Semaphore>,
+}
+
+/// How long the rows of workspaces that are visible are there, each and every one; what is older is
+/// in the roll-ups alone. `None` is for good.
+#[derive(Clone)]
+pub struct RowsKept(Arc<KeptOf>);
+
+type KeptOf = dyn Fn(&Visible) -> Option<Duration> + Send + Sync;
+
+impl RowsKept {
+    pub fn new(kept: impl Fn(&Visible) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(kept))
+    }
+
+    pub fn forever() -> Self {
+        Self::new(|_| None)
+    }
+}
+
+impl std::fmt::Debug for RowsKept {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("RowsKept")
+    }
 }
 
 /// Why there is no answer.
@@ -71,11 +93,11 @@ pub struct Page {
 }
 
 impl Reading {
-    pub fn sqlite(path: PathBuf, rows_kept: Option<Duration>) -> Self {
+    pub fn sqlite(path: PathBuf, rows_kept: RowsKept) -> Self {
         Self::Sqlite(SqliteReading { path, rows_kept, places: Arc::new(Semaphore::new(READS_MAX)) })
     }
 
-    pub fn clickhouse(servers: Servers, rows_kept: Option<Duration>) -> Self {
+    pub fn clickhouse(servers: Servers, rows_kept: RowsKept) -> Self {
         let places = Arc::new(Semaphore::new(READS_MAX));
         Self::ClickHouse(ClickHouseReading { servers, rows_kept, places })
     }
@@ -87,7 +109,7 @@ impl Reading {
         visible: Visible,
         now_us: i64,
     ) -> Result<Value, ReadError> {
-        let source = self.source(&query, now_us);
+        let source = self.source(&query, &visible, now_us);
         let plan = Plan::new(query, source, visible);
         let totals = self.cells(plan.totals(), GROUPS_MAX).await?;
         let ranked = plan.rank(totals);
@@ -99,13 +121,13 @@ impl Reading {
     }
 
     /// Rows while they are there and percentiles can be exact, else roll-ups, if they can answer.
-    fn source(&self, query: &Query, now_us: i64) -> Source {
+    fn source(&self, query: &Query, visible: &Visible, now_us: i64) -> Source {
         let (rows_kept, is_clickhouse) = match self {
-            Self::Sqlite(sqlite) => (sqlite.rows_kept, false),
-            Self::ClickHouse(clickhouse) => (clickhouse.rows_kept, true),
+            Self::Sqlite(sqlite) => (&sqlite.rows_kept, false),
+            Self::ClickHouse(clickhouse) => (&clickhouse.rows_kept, true),
         };
-        let kept_us =
-            rows_kept.map_or(i64::MAX, |kept| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+        let kept_us = rows_kept.0(visible)
+            .map_or(i64::MAX, |kept| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
         let is_kept = query.range.from_us >= now_us.saturating_sub(kept_us);
         let is_short = query.range.len_us() <= EXACT_RANGE_US;
         let is_fine = query.granularity.is_fine();
@@ -113,7 +135,7 @@ impl Reading {
         match is_clickhouse {
             // Workspaces have no minutes there. Its digests are for when the rows are gone: over few
             // rows a digest is too far off.
-            true if reads_rows || is_fine || is_kept => Source::ClickHouse { is_exact: true },
+            true if reads_rows || is_fine || is_kept => Source::ClickHouse,
             true => Source::ClickHouseHours,
             false if reads_rows => Source::Rows,
             false if is_fine => Source::Minutes,
@@ -124,7 +146,7 @@ impl Reading {
     const fn row_source(&self) -> Source {
         match self {
             Self::Sqlite(_) => Source::View,
-            Self::ClickHouse(_) => Source::ClickHouse { is_exact: true },
+            Self::ClickHouse(_) => Source::ClickHouse,
         }
     }
 

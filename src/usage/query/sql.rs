@@ -22,10 +22,9 @@ pub(crate) enum Source {
     /// Roll-ups of `SQLite`.
     Minutes,
     Hours,
-    /// Rows of `ClickHouse`, with exact percentiles or without.
-    ClickHouse {
-        is_exact: bool,
-    },
+    /// Rows of `ClickHouse`.
+    ClickHouse,
+    /// Roll-ups of `ClickHouse`.
     ClickHouseHours,
 }
 
@@ -61,7 +60,7 @@ const SQLITE_JOINS: &str = " AS r JOIN callers AS c ON c.id = r.caller \
 
 impl Source {
     const fn is_clickhouse(self) -> bool {
-        matches!(self, Self::ClickHouse { .. } | Self::ClickHouseHours)
+        matches!(self, Self::ClickHouse | Self::ClickHouseHours)
     }
 
     const fn is_roll_up(self) -> bool {
@@ -72,7 +71,7 @@ impl Source {
         match self {
             Self::Minutes => Some(60),
             Self::Hours | Self::ClickHouseHours => Some(3_600),
-            Self::Rows | Self::View | Self::ClickHouse { .. } => None,
+            Self::Rows | Self::View | Self::ClickHouse => None,
         }
     }
 
@@ -80,7 +79,7 @@ impl Source {
         match self {
             Self::Minutes => "minutes",
             Self::Hours | Self::ClickHouseHours => "hours",
-            Self::Rows | Self::View | Self::ClickHouse { .. } => "rows",
+            Self::Rows | Self::View | Self::ClickHouse => "rows",
         }
     }
 
@@ -90,7 +89,7 @@ impl Source {
             Self::View => "requests",
             Self::Minutes => "usage_minutes",
             Self::Hours => "usage_hours",
-            Self::ClickHouse { .. } => "usage",
+            Self::ClickHouse => "usage",
             Self::ClickHouseHours => "usage_workspace_hour",
         }
     }
@@ -100,7 +99,7 @@ impl Source {
         match self {
             Self::Rows | Self::View => "r.started_at / 1000000",
             Self::Minutes | Self::Hours => "r.start",
-            Self::ClickHouse { .. } => "intDiv(toUnixTimestamp64Micro(r.started_at), 1000000)",
+            Self::ClickHouse => "intDiv(toUnixTimestamp64Micro(r.started_at), 1000000)",
             Self::ClickHouseHours => "toInt64(toUnixTimestamp(r.hour))",
         }
     }
@@ -108,7 +107,7 @@ impl Source {
     /// When a row began, or the hours or minutes that it stands for.
     const fn time(self) -> &'static str {
         match self {
-            Self::Rows | Self::View | Self::ClickHouse { .. } => "r.started_at",
+            Self::Rows | Self::View | Self::ClickHouse => "r.started_at",
             Self::Minutes | Self::Hours => "r.start",
             Self::ClickHouseHours => "r.hour",
         }
@@ -198,10 +197,7 @@ fn quantiles(source: Source, timing: Timing) -> String {
     match source {
         Source::Rows | Source::View => format!("quantiles(r.{column})"),
         Source::Minutes | Source::Hours => format!("histogram_quantiles(r.{column}_histogram)"),
-        Source::ClickHouse { is_exact: true } => format!("quantilesExact{levels}(r.{column})"),
-        Source::ClickHouse { is_exact: false } => {
-            rounded(&format!("quantilesTDigest{levels}(r.{column})"))
-        }
+        Source::ClickHouse => format!("quantilesExact{levels}(r.{column})"),
         Source::ClickHouseHours => {
             let digest = match timing {
                 Timing::Latency => "latency_digest",
@@ -232,7 +228,7 @@ fn of_row(source: Source, measure: Measure) -> String {
     let divided = |money: Money| {
         let column = money.column();
         match source {
-            Source::ClickHouse { .. } => format!("intDiv(r.{column}, 1000000000)"),
+            Source::ClickHouse => format!("intDiv(r.{column}, 1000000000)"),
             _ => format!("r.{column} / 1000000000"),
         }
     };

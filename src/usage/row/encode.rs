@@ -17,16 +17,16 @@ const CUT_TEXT_BYTES: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Stamp {
     node: Box<str>,
+    retention_days: u16,
     tail: Box<[u8]>,
 }
 
 impl Stamp {
     pub fn new(node: &str, retention_days: u16) -> Self {
         let mut tail = Vec::new();
-        put_u16(&mut tail, retention_days);
         put_text(&mut tail, node);
         put_text(&mut tail, env!("CARGO_PKG_VERSION"));
-        Self { node: node.into(), tail: tail.into() }
+        Self { node: node.into(), retention_days, tail: tail.into() }
     }
 
     pub fn node(&self) -> &str {
@@ -74,6 +74,7 @@ fn encode_within(row: &UsageRow, stamp: &Stamp, to: &mut Vec<u8>, text_max: usiz
     put_client_text(to, row.client_request_id.as_deref().unwrap_or_default(), text_max);
     put_client_text(to, row.upstream_request_id.as_deref().unwrap_or_default(), text_max);
     put_attempts(to, &row.attempts);
+    put_u16(to, row.retention_days.unwrap_or(stamp.retention_days));
     to.extend_from_slice(&stamp.tail);
 }
 

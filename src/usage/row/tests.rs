@@ -67,6 +67,7 @@ pub(crate) fn bare(number: u64) -> UsageRow {
         end_user: None,
         metadata: Vec::new(),
         attempts: Vec::new(),
+        retention_days: None,
     }
 }
 
@@ -145,7 +146,8 @@ pub(crate) fn rows() -> impl Strategy<Value = UsageRow> {
     let asked = (0..Endpoint::ALL.len(), text(), proptest::option::of((id(), "[a-z]{1,9}")));
     let went = (proptest::option::of(target()), proptest::collection::vec(attempt(), 0..4));
     let ended = (any::<u16>(), 0..Outcome::ALL.len(), any::<[bool; 3]>(), 0..4_usize);
-    let used = (tokens(), any::<Option<u64>>(), any::<u64>(), any::<[u64; 5]>());
+    let used =
+        (tokens(), any::<Option<u64>>(), any::<u64>(), any::<[u64; 5]>(), any::<Option<u16>>());
     let texts = any::<[Option<bool>; 4]>().prop_flat_map(|_| {
         (
             proptest::collection::vec(proptest::option::of("[ -~]{1,20}"), 4),
@@ -192,6 +194,7 @@ pub(crate) fn rows() -> impl Strategy<Value = UsageRow> {
                 },
                 request_bytes: used.3[3],
                 response_bytes: used.3[4],
+                retention_days: used.4,
                 metadata: metadata.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
             }
         },
@@ -244,7 +247,7 @@ fn expected(row: &UsageRow) -> RowView<'_> {
         client_request_id: row.client_request_id.as_deref().unwrap_or_default(),
         upstream_request_id: row.upstream_request_id.as_deref().unwrap_or_default(),
         attempts: row.attempts.iter().map(expected_attempt).collect(),
-        retention_days: 90,
+        retention_days: row.retention_days.unwrap_or(90),
         node: "node-1",
         gateway_version: env!("CARGO_PKG_VERSION"),
         caller_bytes: &[],

@@ -294,6 +294,22 @@ mod tests {
     }
 
     #[test]
+    fn row_with_a_time_of_its_own_stays_as_long() {
+        const DAY_US: i64 = 86_400_000_000;
+        let (_folder, store, reader) = store();
+        let mut store = store.with_usual_days(90);
+        let of =
+            |number, retention_days| UsageRow { started_at_us: 0, retention_days, ..bare(number) };
+        let rows = [of(1, None), of(2, Some(7)), of(3, Some(90)), of(4, Some(400))];
+        insert(&mut store, "rows", &rows_of(&rows)).unwrap();
+        for (day, left) in [(7, 4), (8, 3), (90, 3), (91, 1), (400, 1), (401, 0)] {
+            let now_us = day * DAY_US;
+            store.prune(now_us - 90 * DAY_US, now_us).unwrap();
+            assert_eq!(reader.count().unwrap(), left, "day {day}");
+        }
+    }
+
+    #[test]
     fn locked_file_is_worth_another_try() {
         let (folder, mut store, _reader) = store();
         store.connection.busy_timeout(Duration::ZERO).unwrap();

@@ -553,6 +553,7 @@ fn full_row() -> UsageRow {
         end_user: Some("user \"7\"".into()),
         metadata: vec![("a".into(), "1".into()), ("b\"".into(), "\u{e9}\n".into())],
         attempts: vec![attempt.clone(), AttemptRow { status: None, ..attempt }],
+        retention_days: None,
     }
 }
 

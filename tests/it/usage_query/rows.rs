@@ -82,6 +82,7 @@ fn row() -> impl Strategy<Value = UsageRow> {
             cache: None,
             saved_nanousd: 0,
             attempts: client.3.into_iter().map(attempt).collect(),
+            retention_days: None,
         },
     )
 }

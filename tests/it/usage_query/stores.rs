@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use sluice::secret::Secret;
 use sluice::usage::address::Address;
 use sluice::usage::query::{
-    Dimension, Granularity, Metric, Query, ReadError, Reading, RowQuery, Servers,
+    Dimension, Granularity, Metric, Query, ReadError, Reading, RowQuery, RowsKept, Servers,
 };
 use sluice::usage::record::UsageRow;
 use sluice::usage::row::{self, Stamp, encode};
@@ -48,8 +48,8 @@ impl Stores {
         }
         let servers = within(fill(server, &rows)).await;
         let all = vec![
-            ("sqlite", Reading::sqlite(path, None)),
-            ("clickhouse", Reading::clickhouse(servers, None)),
+            ("sqlite", Reading::sqlite(path, RowsKept::forever())),
+            ("clickhouse", Reading::clickhouse(servers, RowsKept::forever())),
         ];
         Self { rows, all, _folder: folder }
     }
