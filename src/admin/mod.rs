@@ -14,6 +14,7 @@
 //! first       the first superadmin
 //! resources   …and workspaces, documents, audit, state, users, members, tokens, auth: the answers
 //! usage       usage, asked and looked at row by row
+//! openapi     the table as a document
 //! problem     the errors, as problem+json
 //! listen      a listener whose connections are few and cannot be held by waiting
 //! ```
@@ -27,6 +28,7 @@ mod documents;
 pub mod first;
 mod listen;
 mod members;
+pub mod openapi;
 pub mod principal;
 mod problem;
 mod resources;

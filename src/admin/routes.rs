@@ -9,8 +9,8 @@ use axum::http::Method;
 use super::call::{Call, Reply};
 use super::principal::Permission;
 use super::{
-    AdminError, AdminState, audit, auth, documents, members, resources, state, tokens, users,
-    workspaces,
+    AdminError, AdminState, audit, auth, documents, members, openapi, resources, state, tokens,
+    users, workspaces,
 };
 use crate::config::resources::Kind;
 
@@ -41,6 +41,8 @@ pub struct Route {
     /// Names of schemas.
     pub body: Option<&'static str>,
     pub answer: Option<&'static str>,
+    /// Content types of the answer.
+    pub media: &'static [&'static str],
     pub query: &'static [&'static str],
     pub body_bytes_max: usize,
     pub time_max: Duration,
@@ -59,6 +61,7 @@ impl Route {
             kind: None,
             body: None,
             answer: None,
+            media: &["application/json"],
             query: &[],
             body_bytes_max: BODY_BYTES_MAX,
             time_max: TIME_MAX,
@@ -83,6 +86,11 @@ impl Route {
 
     fn answers(mut self, answer: &'static str) -> Self {
         self.answer = Some(answer);
+        self
+    }
+
+    fn in_media(mut self, media: &'static [&'static str]) -> Self {
+        self.media = media;
         self
     }
 
@@ -145,6 +153,50 @@ pub fn find(method: &Method, matched: &str) -> Option<&'static Route> {
     routes().iter().find(|route| route.method == *method && route.path == path)
 }
 
+/// What narrows usage rows; `metadata.KEY` comes besides.
+const ROWS: &[&str] = &[
+    "limit",
+    "cursor",
+    "from",
+    "to",
+    "request_id",
+    "workspace",
+    "environment",
+    "key",
+    "deployment",
+    "model",
+    "provider",
+    "connection",
+    "target",
+    "status",
+    "outcome",
+    "error_class",
+    "dialect",
+    "end_user",
+    "source_ip",
+];
+const ROWS_EXPORT: &[&str] = &[
+    "format",
+    "limit",
+    "cursor",
+    "from",
+    "to",
+    "request_id",
+    "workspace",
+    "environment",
+    "key",
+    "deployment",
+    "model",
+    "provider",
+    "connection",
+    "target",
+    "status",
+    "outcome",
+    "error_class",
+    "dialect",
+    "end_user",
+    "source_ip",
+];
 const PAGE: &[&str] = &["limit", "cursor"];
 
 /// List, create, read, change, replace, delete.
@@ -343,6 +395,10 @@ fn of_auth() -> Vec<Route> {
             .by(auth::accept)
             .takes("Acceptance")
             .answers("User"),
+        get("/openapi.json", Open, "get_openapi")
+            .says("this document")
+            .by(openapi::document)
+            .answers("Any"),
         get("/auth/me", SignedIn, "get_me").by(auth::me).answers("Me"),
     ]
 }
@@ -380,10 +436,16 @@ fn of_state() -> Vec<Route> {
             .by(audit::verify)
             .answers("Verdict")
             .with_document(),
-        get("/requests", ReadUsage, "list_requests").answers("RequestList"),
-        get("/requests/export", ReadUsage, "export_requests"),
+        get("/requests", ReadUsage, "list_requests").with_query(ROWS).answers("RequestList"),
+        get("/requests/export", ReadUsage, "export_requests")
+            .with_query(ROWS_EXPORT)
+            .in_media(&["application/x-ndjson", "text/csv"])
+            .answers("Request"),
         get("/requests/{request_id}", ReadUsage, "get_request").answers("Request"),
-        get("/workspaces/{workspace}/usage/live", ReadUsage, "watch_usage"),
+        get("/workspaces/{workspace}/usage/live", ReadUsage, "watch_usage")
+            .says("requests as they finish")
+            .in_media(&["text/event-stream"])
+            .answers("Request"),
         post("/usage/query", ReadUsage, "query_usage").takes("UsageQuery").answers("UsageAnswer"),
         get("/prices", SignedIn, "list_prices").by(state::prices).answers("PriceList"),
         get("/providers", SignedIn, "list_providers").by(state::providers).answers("ProviderList"),

@@ -1,10 +1,12 @@
-//! The command line: serve | check | demo | migrate | spool | generate | completions.
+//! The command line: serve | check | demo | apply | export | audit | admin | migrate | spool | generate | completions.
 //!
 //! Exit codes: 0 ok, 1 failed, 2 usage or configuration.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a person reads")]
 
 mod demo;
 mod migrate;
+mod operate;
+mod remote;
 mod serve;
 mod spool;
 
@@ -67,6 +69,39 @@ enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Makes the state of a gateway what a document says, all or nothing
+    ///
+    /// `SLUICE_ADMIN_URL` and `SLUICE_ADMIN_TOKEN` say which gateway, and who asks.
+    Apply {
+        /// The document: TOML, YAML or JSON
+        #[arg(short = 'f', long = "file")]
+        file: PathBuf,
+        /// Only print what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        at: remote::At,
+    },
+    /// Prints the state of a gateway as a document, without secrets
+    Export {
+        /// Only this workspace
+        #[arg(long)]
+        workspace: Option<String>,
+        #[arg(long, value_enum, default_value = "toml")]
+        format: remote::Form,
+        #[command(flatten)]
+        at: remote::At,
+    },
+    /// The audit log
+    Audit {
+        #[command(subcommand)]
+        what: Audit,
+    },
+    /// Administrators
+    Admin {
+        #[command(subcommand)]
+        what: Admin,
+    },
     /// Looks after the usage rows between the requests and the store
     Spool {
         #[command(subcommand)]
@@ -79,6 +114,24 @@ enum Command {
     },
     /// Prints completions for a shell
     Completions { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum Audit {
+    /// Goes along the chain of the audit log in the state store; exit 1 if an event was changed
+    Verify {
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Gives the first superadmin a new one-time password and a new token
+    Reset {
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,6 +148,12 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(config.as_deref()),
         Command::Demo { dir, listen, admin } => demo::run(dir, listen, admin),
         Command::Check { config, resources } => check(config.as_deref(), resources),
+        Command::Apply { file, dry_run, at } => remote::apply(&file, dry_run, &at),
+        Command::Export { workspace, format, at } => {
+            remote::export(workspace.as_deref(), format, &at)
+        }
+        Command::Audit { what: Audit::Verify { config } } => operate::verify(config.as_deref()),
+        Command::Admin { what: Admin::Reset { config } } => operate::reset(config.as_deref()),
         Command::Migrate { config, print } => migrate::run(config.as_deref(), print),
         Command::Spool { command } => spool::run(&command),
         Command::Generate { what } => generate(&what),

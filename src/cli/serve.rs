@@ -34,7 +34,7 @@ pub(super) fn run(path: Option<&Path>) -> ExitCode {
     until_signalled(app, path)
 }
 
-fn secret(name: &str) -> Option<Secret> {
+pub(super) fn secret(name: &str) -> Option<Secret> {
     std::env::var(name).ok().map(Secret::new)
 }
 

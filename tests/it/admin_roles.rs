@@ -208,7 +208,7 @@ async fn every_route_is_open_to_those_who_may_and_to_nobody_else() {
 }
 
 /// Everything there is, in `acme` and the same again in `beta`; ids by workspace and list.
-async fn furnish(gateway: &TestGateway) -> HashMap<(String, String), String> {
+pub(crate) async fn furnish(gateway: &TestGateway) -> HashMap<(String, String), String> {
     let mut ids = HashMap::new();
     let mut made = async |at: &str, list: &str, body: Value| {
         let answer = gateway.admin("POST", &format!("{at}/{list}"), Some(&body)).await;

@@ -18,7 +18,9 @@ mod clickhouse_server;
 mod client;
 mod harness;
 
+mod admin_commands;
 mod admin_document;
+mod admin_openapi;
 mod admin_resources;
 mod admin_roles;
 mod admin_users;

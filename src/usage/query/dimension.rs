@@ -54,6 +54,11 @@ pub struct Filter {
 const METADATA: &str = "metadata.";
 
 impl Dimension {
+    /// As parameters and fields call them; a key of `metadata` comes besides.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.iter().map(|(name, _)| *name)
+    }
+
     const NAMES: [(&str, Self); 14] = [
         ("workspace", Self::Workspace),
         ("environment", Self::Environment),

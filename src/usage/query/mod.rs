@@ -38,5 +38,6 @@ pub use self::metric::Metric;
 pub use self::period::{Granularity, Range};
 pub use self::reading::{Export, ReadError, Reading, RowsKept};
 pub use self::requests::RowQuery;
+pub(crate) use self::row::FIELDS as ROW_FIELDS;
 pub use self::row::of_record;
 pub use self::sql::Visible;
