@@ -4,7 +4,8 @@
 //! App::start   builds the parts in order, each finished when built
 //! schema       the tables of a usage store that is a server
 //! resources    the declarative document: read, made the state, put in force; again on SIGHUP
-//! resident     builds the snapshot, and follows the state store
+//! resident     builds the snapshot
+//! following    sees what other nodes change in the state store
 //! listen       sockets and TLS
 //! observe      what the admin listener shows
 //! limits       counters that outlive the process
@@ -14,6 +15,7 @@
 //! Two runtimes: one for the data plane, one for everything that must never slow it down.
 
 mod drain;
+mod following;
 mod limits;
 mod listen;
 mod observe;
@@ -162,8 +164,7 @@ impl App {
         let follower = Follower::new(opened, Arc::clone(&state), Arc::clone(&kept.registry));
         let first = first_start(&follower, around.admin_password, around.admin_token)?;
         resources::install(&follower, &config, document.as_ref())?;
-        let resident = Resident::new(follower, resolver, control.handle(), &config);
-        resident.follow()?;
+        let resident = Resident::start(follower, resolver, &control, &config, signal.clone())?;
         let flow = Arc::new(Flow::default());
         let gateway = Gateway {
             state: Arc::clone(&state),
@@ -186,6 +187,7 @@ impl App {
             log: around.log.clone(),
             limits: Arc::clone(&kept.registry),
             clock: around.clock,
+            state_answers: Arc::clone(&resident.answers),
         };
         let admin_state = observed.admin_state(desk(&resident, operator), &config.usage);
         let (listening, certificate, admin) = {

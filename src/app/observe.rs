@@ -1,7 +1,7 @@
 //! What the admin listener shows of the running parts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -34,6 +34,7 @@ pub(super) struct Observed {
     pub(super) log: Option<Arc<LogHandle>>,
     pub(super) limits: Arc<Registry>,
     pub(super) clock: Clock,
+    pub(super) state_answers: Arc<AtomicBool>,
 }
 
 impl Observed {
@@ -91,6 +92,9 @@ impl Observed {
         checks.insert("keys".to_owned(), json!(self.state.keys.len()));
         checks.insert("in_flight".to_owned(), json!(self.flow.in_flight()));
         checks.insert("usage_queue_rows".to_owned(), json!(self.usage.queue_depth()));
+        // Requests go on without it: this is said, and changes nothing else.
+        let is_read = self.state_answers.load(Ordering::Relaxed);
+        checks.insert("state".to_owned(), json!(if is_read { "ok" } else { "unavailable" }));
         Readiness { status, checks }
     }
 
@@ -101,7 +105,9 @@ impl Observed {
         let (usage, clock) = (self.usage.clone(), self.clock.clone());
         let log = self.log.clone();
         let limits = Arc::clone(&self.limits);
+        let answers = Arc::clone(&self.state_answers);
         Sources {
+            is_state_read: Some(Box::new(move || answers.load(Ordering::Relaxed))),
             breakers: Some(Box::new(move || breakers(&state))),
             usage: Some(Box::new(move || totals(&usage, &clock))),
             log_lines_dropped: log.map(|log| {

@@ -2,12 +2,15 @@
 //! need.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use loadtest::mock::Mock;
 use pingora_core::connectors::ConnectorOptions;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
 
+use crate::app::{StartError, following};
 use crate::config::resources::{BaseUrl, HealthCheck};
 use crate::config::server::ServerConfig;
 use crate::control::build::Around;
@@ -25,27 +28,42 @@ pub(super) struct Resident {
     pub(super) config: ServerConfig,
     /// The built-in provider, once a connection wants it.
     pub(super) simulated: Mutex<Option<Mock>>,
+    /// Whether the store could be read when it was last looked at.
+    pub(super) answers: Arc<AtomicBool>,
 }
 
 impl Resident {
-    pub(super) fn new(
+    /// Puts the state in force, and from then on what others change in it.
+    pub(super) fn start(
         follower: Follower,
         resolver: Arc<Resolver>,
-        runtime: &Handle,
+        runtime: &Runtime,
         config: &ServerConfig,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+        signal: watch::Receiver<bool>,
+    ) -> Result<Arc<Self>, StartError> {
+        let resident = Arc::new(Self {
             follower: Arc::new(follower),
             resolver,
-            runtime: runtime.clone(),
+            runtime: runtime.handle().clone(),
             config: config.clone(),
             simulated: Mutex::default(),
-        })
+            answers: Arc::default(),
+        });
+        resident.follow()?;
+        let followed = Arc::clone(&resident);
+        std::thread::Builder::new()
+            .name("sluice-state".to_owned())
+            .spawn(move || following::run(&followed, &signal))
+            .map_err(StartError::Runtime)?;
+        Ok(resident)
     }
 
     /// Puts in force what the store holds. Whether anything was new.
     pub(super) fn follow(&self) -> Result<bool, LoadError> {
-        let is_new = self.follower.follow(self)?;
+        let followed = self.follower.follow(self);
+        let is_read = !matches!(followed, Err(LoadError::Store(_)));
+        self.answers.store(is_read, Ordering::Relaxed);
+        let is_new = followed?;
         if is_new && self.config.shared.redis.is_none() && self.follower.has_shared_limits() {
             tracing::warn!(
                 "limits are marked `shared`, but there is no `shared.redis`: each node counts them by itself"

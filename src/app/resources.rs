@@ -61,7 +61,11 @@ impl From<EditError> for StartError {
 impl App {
     /// Reads the document, the certificate and the log filter anew. What is wrong changes nothing.
     pub fn reload(&self, log: Option<&str>) -> Result<(), StartError> {
-        let reloaded = self.read_again(log);
+        // Whoever asks may drive a runtime, and a store makes its caller wait: on a thread of its own.
+        let reloaded = std::thread::scope(|scope| {
+            let reading = scope.spawn(|| self.read_again(log));
+            reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
         match &reloaded {
             Ok(()) => {
                 self.metrics.reloads.inc(ReloadResult::Applied);

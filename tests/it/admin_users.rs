@@ -182,7 +182,7 @@ async fn somebody_is_always_left_who_owns_and_manages() {
 }
 
 #[tokio::test]
-async fn passwords_are_kept_as_argon2id_alone() {
+async fn passwords_are_argon2id_in_the_file_and_shown_nowhere() {
     let gateway = Builder::new("").start().await;
     let (id, _) = user(&gateway, "somebody", "member").await;
     for path in ["/users", &format!("/users/{id}"), "/audit-events", "/export"] {

@@ -16,6 +16,7 @@ use sluice::usage::store::Reader;
 use tempfile::TempDir;
 
 use crate::client::{Answer, Client, request, within};
+use crate::postgres_server::Postgres;
 
 pub(crate) const ADMIN_TOKEN: &str = "at_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 
@@ -27,6 +28,8 @@ pub(crate) struct TestGateway {
     pub(crate) dir: TempDir,
     /// The virtual key that may do everything in `acme/production`.
     pub(crate) key: String,
+    /// Its state store, if the tests run on PostgreSQL.
+    _postgres: Option<Postgres>,
     /// Requests that must leave a row.
     expected: AtomicU64,
 }
@@ -149,7 +152,13 @@ impl Builder {
     }
 
     pub(crate) async fn start(self) -> TestGateway {
-        let Self { resources, key, config, dir, env, clock } = self;
+        let Self { resources, key, mut config, dir, env, clock } = self;
+        let own = dir.path().join("state.db");
+        let is_own = matches!(&config.state.url, StateUrl::Sqlite(path) if *path == own);
+        let postgres = (is_own && is_on_postgres()).then(Postgres::start);
+        if let Some(postgres) = &postgres {
+            config.state.url = postgres.url();
+        }
         std::fs::write(dir.path().join("resources.toml"), resources).unwrap();
         let around = Surroundings {
             admin_token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
@@ -168,9 +177,16 @@ impl Builder {
             app: Some(Box::new(app)),
             dir,
             key,
+            _postgres: postgres,
             expected: AtomicU64::new(0),
         }
     }
+}
+
+/// Whether the state of gateways is in PostgreSQL: `tests/run` runs the tests of the admin API once
+/// more in this way.
+pub(crate) fn is_on_postgres() -> bool {
+    std::env::var_os("SLUICE_TEST_POSTGRES").is_some()
 }
 
 impl TestGateway {

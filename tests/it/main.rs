@@ -17,10 +17,12 @@ mod clickhouse_rows;
 mod clickhouse_server;
 mod client;
 mod harness;
+mod postgres_server;
 
 mod admin_commands;
 mod admin_document;
 mod admin_openapi;
+mod admin_postgres;
 mod admin_resources;
 mod admin_roles;
 mod admin_users;

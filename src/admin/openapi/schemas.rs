@@ -159,6 +159,8 @@ pub(super) fn all() -> Map<String, Json> {
         });
         all.insert(format!("{item}List"), list);
     }
+    // Which catalogue the prices are of.
+    all["PriceList"]["properties"]["version"] = property("string");
     all
 }
 

@@ -6,6 +6,7 @@
 //! resources  rows of everything a document holds
 //! secrets    digests of virtual keys, and what nodes must forget
 //! audit      events in a chain of hashes
+//! bell       what another node rings when it has changed something
 //! identity   users, members, admin tokens, sessions
 //! ```
 //!
@@ -15,6 +16,7 @@
 pub mod audit;
 pub mod identity;
 
+mod bell;
 mod migrate;
 pub mod resources;
 pub mod secrets;
@@ -28,6 +30,7 @@ use std::sync::Mutex;
 use crate::clock::Clock;
 use crate::config::server::StateUrl;
 use crate::control::live::lock;
+pub use bell::Bell;
 pub use sql::{Db, Row, StoreError, Value};
 
 /// Idle connections that are kept.
@@ -78,6 +81,14 @@ impl Store {
         match &self.url {
             StateUrl::Sqlite(path) => Db::open_sqlite(path),
             StateUrl::Postgres(url) => Db::open_postgres(url),
+        }
+    }
+
+    /// What rings when another node has changed something; `None` if the store cannot ring.
+    pub fn listen(&self) -> Result<Option<Bell>, StoreError> {
+        match &self.url {
+            StateUrl::Sqlite(_) => Ok(None),
+            StateUrl::Postgres(_) => Bell::hang(self.connect()?),
         }
     }
 

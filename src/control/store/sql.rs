@@ -55,8 +55,12 @@ pub struct Row(Vec<Value>);
 /// A connection to the store.
 pub enum Db {
     Sqlite(rusqlite::Connection),
-    Postgres { client: Box<postgres::Client>, prepared: HashMap<&'static str, postgres::Statement> },
+    Postgres { client: Client, prepared: HashMap<&'static str, postgres::Statement> },
 }
+
+/// A client of PostgreSQL that may be dropped anywhere: closing it waits for the server, which is not
+/// allowed where a runtime is driven.
+pub struct Client(Option<Box<postgres::Client>>);
 
 /// What goes into a statement.
 pub type Params<'a> = &'a [Value];
@@ -207,6 +211,29 @@ fn unexpected(at: usize, found: Option<&Value>) -> StoreError {
     StoreError::Corrupt(format!("column {at} holds {found}"))
 }
 
+// === impl Client ===
+
+impl Client {
+    /// It is there until it is dropped.
+    pub(super) fn get(&mut self) -> Result<&mut postgres::Client, StoreError> {
+        self.0.as_deref_mut().ok_or_else(|| StoreError::Unavailable("it is closed".to_owned()))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.as_ref().is_none_or(|client| client.is_closed())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        let closing = std::thread::Builder::new().name("sluice-close".to_owned());
+        if let Err(error) = closing.spawn(move || drop(client)) {
+            tracing::warn!(%error, "no thread to close a connection of the state store");
+        }
+    }
+}
+
 // === impl Db ===
 
 impl Db {
@@ -229,8 +256,10 @@ impl Db {
         let unavailable = |error: postgres::Error| StoreError::Unavailable(describe(&error));
         let mut config: postgres::Config = url.expose().parse().map_err(unavailable)?;
         config.connect_timeout(CONNECT_MAX).application_name("sluice");
+        // A server that is gone without a word is noticed.
+        config.tcp_user_timeout(CONNECT_MAX).keepalives_idle(CONNECT_MAX);
         let client = config.connect(postgres::NoTls).map_err(unavailable)?;
-        Ok(Self::Postgres { client: Box::new(client), prepared: HashMap::new() })
+        Ok(Self::Postgres { client: Client(Some(Box::new(client))), prepared: HashMap::new() })
     }
 
     /// Whether the connection can be used again.
@@ -264,7 +293,9 @@ impl Db {
     pub(super) fn batch(&mut self, sql: &'static str) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(connection) => connection.execute_batch(sql).map_err(sqlite_error),
-            Self::Postgres { client, .. } => client.batch_execute(sql).map_err(postgres_error),
+            Self::Postgres { client, .. } => {
+                client.get()?.batch_execute(sql).map_err(postgres_error)
+            }
         }
     }
 
@@ -278,6 +309,7 @@ impl Db {
                 Ok(changed as u64)
             }
             Self::Postgres { client, prepared } => {
+                let client = client.get()?;
                 let statement = prepare(client, prepared, sql)?;
                 client.execute(&statement, &as_sql(params)).map_err(postgres_error)
             }
@@ -304,6 +336,7 @@ impl Db {
             }
             Self::Postgres { client, prepared } => {
                 use postgres::fallible_iterator::FallibleIterator as _;
+                let client = client.get()?;
                 let statement = prepare(client, prepared, sql)?;
                 let params = as_sql(params);
                 let mut rows = client.query_raw(&statement, params).map_err(postgres_error)?;
@@ -418,7 +451,7 @@ fn sqlite_error(error: rusqlite::Error) -> StoreError {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
-fn postgres_error(error: postgres::Error) -> StoreError {
+pub(super) fn postgres_error(error: postgres::Error) -> StoreError {
     let text = describe(&error);
     // Class 57 is a server that stops, 53 one that lacks something, 25 one that may only read.
     let is_passing = error.code().is_none_or(|code| {

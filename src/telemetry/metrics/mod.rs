@@ -107,6 +107,7 @@ pub struct Sources {
     pub usage: Option<Source<UsageTotals>>,
     pub log_lines_dropped: Option<Source<u64>>,
     pub is_ready: Option<Source<bool>>,
+    pub is_state_read: Option<Source<bool>>,
     pub limit_values_shared: Option<Source<u64>>,
 }
 
@@ -351,6 +352,9 @@ fn render_sources(page: &mut Page, sources: &Sources) {
     }
     if let Some(is_ready) = &sources.is_ready {
         page.single(&names::READY, u8::from(is_ready()));
+    }
+    if let Some(is_read) = &sources.is_state_read {
+        page.single(&names::STATE_STORE_UP, u8::from(is_read()));
     }
 }
 

@@ -103,6 +103,8 @@ metrics! {
         "Reloads of the declarative document.";
     DNS_LOOKUPS: Counter "sluice_dns_lookups_total" ["result"]
         "Lookups of upstream names.";
+    STATE_STORE_UP: Gauge "sluice_state_store_up" []
+        "1 while the state store can be read; requests are served from memory meanwhile.";
     READY: Gauge "sluice_ready" []
         "1 when the process accepts requests, as /readyz says.";
     BUILD_INFO: Gauge "sluice_build_info" ["version"]

@@ -86,6 +86,7 @@ fn metrics_with_sources() -> Metrics {
         log_lines_dropped: Some(Box::new(|| 4)),
         limit_values_shared: Some(Box::new(|| 3)),
         is_ready: Some(Box::new(|| true)),
+        is_state_read: Some(Box::new(|| false)),
     });
     metrics
 }
@@ -109,6 +110,7 @@ fn what_is_counted_is_on_the_page() {
         ("sluice_usage_queue_rows", 2.0),
         ("sluice_log_lines_dropped_total", 4.0),
         ("sluice_ready", 1.0),
+        ("sluice_state_store_up", 0.0),
         (
             "sluice_breaker_state{workspace=\"acme\",environment=\"production\",\
              deployment=\"a \\\"quoted\\\\\\n name\",target=\"gpt\"}",

@@ -1,0 +1,126 @@
+//! The state in PostgreSQL, with two gateways on it.
+
+use std::path::Path;
+
+use loadtest::mock::Mock;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::client::{Client, DEADLINE, request};
+use crate::harness::{Builder, TestGateway, chat_body, deployment, target};
+use crate::postgres_server::Postgres;
+
+/// A gateway on the server; all share one master key.
+async fn gateway(postgres: &Postgres, key_file: &Path, resources: &str) -> TestGateway {
+    let (url, key_file) = (postgres.url(), key_file.to_owned());
+    Builder::new(resources)
+        .with(|config| {
+            config.state.url = url;
+            config.secrets.master_key_file = key_file;
+        })
+        .start()
+        .await
+}
+
+async fn chat(gateway: &TestGateway, secret: &str) -> u16 {
+    let headers = [("x-api-key", secret), ("content-type", "application/json")];
+    let request = request("POST", "/v1/chat/completions", &headers, chat_body("").as_bytes());
+    let status = Client::connect(gateway.address).await.call(&request).await.status;
+    if status == 200 {
+        gateway.expect_rows(1);
+    }
+    status
+}
+
+/// Waits until the other node has heard.
+async fn until(gateway: &TestGateway, secret: &str, wanted: u16) {
+    let began = Instant::now();
+    while chat(gateway, secret).await != wanted {
+        assert!(began.elapsed() < DEADLINE, "the change does not come");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until `/readyz` says so of the store. The node stays ready.
+async fn says(gateway: &TestGateway, wanted: &str) {
+    let began = Instant::now();
+    loop {
+        let ready = gateway.admin_get("/readyz").await;
+        assert_eq!(ready.status, 200, "{}", ready.text());
+        if ready.json()["checks"]["state"] == json!(wanted) {
+            return;
+        }
+        assert!(began.elapsed() < DEADLINE, "{}", ready.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_follow_each_other_and_outlive_their_store() {
+    let mut postgres = Postgres::start();
+    let mock = Mock::start().await.unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    let key_file = keys.path().join("master.key");
+    let one = gateway(&postgres, &key_file, "").await;
+    let two = gateway(&postgres, &key_file, "").await;
+    let at = "/workspaces/acme/environments/production";
+    let made = async |path: &str, body: Value| {
+        let answer = one.admin("POST", path, Some(&body)).await;
+        assert_eq!(answer.status, 201, "{path}: {}", answer.text());
+        answer.json()
+    };
+    made("/workspaces", json!({ "slug": "acme" })).await;
+    let connection = json!({ "name": "c", "provider": "simulated", "base_url": mock.base_url(),
+        "credential": "sk-provider-credential-0" });
+    made(&format!("{at}/connections"), connection).await;
+    let model = json!({ "alias": "m", "connection": "c", "upstream_model": "sim" });
+    made(&format!("{at}/models"), model).await;
+    made(&format!("{at}/deployments"), json!({ "name": "chat", "targets": [{ "model": "m" }] }))
+        .await;
+    let key = made(&format!("{at}/keys"), json!({ "name": "app" })).await;
+    let secret = key["secret"].as_str().unwrap().to_owned();
+
+    assert_eq!(chat(&one, &secret).await, 200);
+    until(&two, &secret, 200).await;
+    let verdict = two.admin("GET", "/audit-events/verify", None).await.json();
+    assert_eq!(verdict["intact"], json!(true), "{verdict}");
+
+    postgres.stop();
+    assert_eq!((chat(&one, &secret).await, chat(&two, &secret).await), (200, 200));
+    let refused = one.admin("POST", &format!("{at}/keys"), Some(&json!({ "name": "b" }))).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    says(&two, "unavailable").await;
+    assert_eq!(two.metric("sluice_state_store_up"), 0.0);
+    postgres.serve();
+    says(&two, "ok").await;
+    assert_eq!(two.metric("sluice_state_store_up"), 1.0);
+
+    let began = Instant::now();
+    let revoke = format!("{at}/keys/app/revoke");
+    while one.admin("POST", &revoke, None).await.status != 200 {
+        assert!(began.elapsed() < DEADLINE);
+    }
+    assert_eq!(chat(&one, &secret).await, 401);
+    until(&two, &secret, 401).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn boot_document_and_documents_of_the_api_are_the_same_there() {
+    let postgres = Postgres::start();
+    let mock = Mock::start().await.unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    let key_file = keys.path().join("master.key");
+    let text = deployment(&[target(&mock, "sim")], "");
+    let gateway = gateway(&postgres, &key_file, &text).await;
+    assert_eq!(gateway.chat("").await.status, 200);
+    gateway.reload(&text).unwrap();
+    gateway.reload(&text.replace("name = \"app\"", "name = \"app2\"")).unwrap();
+    assert_eq!(gateway.chat("").await.status, 200);
+    let exported = gateway.admin("GET", "/workspaces/acme/export", None).await;
+    assert_eq!(exported.status, 200);
+    assert!(exported.text().contains("app2") && !exported.text().contains("sk-provider"));
+    gateway.reload("").unwrap();
+    assert_eq!(gateway.admin("GET", "/workspaces/acme", None).await.status, 404);
+    gateway.stop().await;
+}
