@@ -49,6 +49,6 @@ fn wait(store: &Store, bell: &mut Option<Bell>) {
     let is_heard = bell.as_mut().is_some_and(|bell| bell.wait(LOOK_EVERY).is_ok());
     if !is_heard {
         *bell = None;
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::park_timeout(LOOK_EVERY);
     }
 }

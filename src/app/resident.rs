@@ -50,10 +50,10 @@ impl Resident {
             answers: Arc::default(),
         });
         resident.follow()?;
-        let followed = Arc::clone(&resident);
+        let own = Arc::clone(&resident);
         std::thread::Builder::new()
             .name("sluice-state".to_owned())
-            .spawn(move || following::run(&followed, &signal))
+            .spawn(move || following::run(&own, &signal))
             .map_err(StartError::Runtime)?;
         Ok(resident)
     }

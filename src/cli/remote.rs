@@ -273,7 +273,8 @@ fn export_there(workspace: Option<&str>) -> Result<Json, Failure> {
     };
     let (status, answer) = remote.call("GET", &path, "")?;
     if status != 200 {
-        let detail = answer["detail"].as_str().unwrap_or("the gateway refused");
+        let detail = answer.get("detail").and_then(Json::as_str);
+        let detail = detail.unwrap_or("the gateway refused");
         return Err((FAILED, detail.to_owned()));
     }
     Ok(answer)

@@ -56,15 +56,15 @@ pub fn build() -> Json {
 }
 
 fn operation(route: &Route) -> Json {
-    let mut operation = json!({
-        "operationId": route.operation,
-        "summary": route.summary,
-        "x-permission": route.needs.name(),
-        "parameters": parameters(route),
-        "responses": responses(route),
-    });
+    let mut operation = Map::from_iter([
+        ("operationId".to_owned(), json!(route.operation)),
+        ("summary".to_owned(), json!(route.summary)),
+        ("x-permission".to_owned(), json!(route.needs.name())),
+        ("parameters".to_owned(), json!(parameters(route))),
+        ("responses".to_owned(), responses(route)),
+    ]);
     if route.needs != Permission::Open {
-        operation["security"] = json!([{ "token": [] }, { "session": [] }]);
+        operation.insert("security".to_owned(), json!([{ "token": [] }, { "session": [] }]));
     }
     if let Some(body) = route.body {
         let schema = match route.method.as_str() {
@@ -72,10 +72,11 @@ fn operation(route: &Route) -> Json {
             "PATCH" => json!({ "type": "object" }),
             _ => reference(body),
         };
-        operation["requestBody"] =
+        let body =
             json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+        operation.insert("requestBody".to_owned(), body);
     }
-    operation
+    Json::Object(operation)
 }
 
 fn reference(schema: &str) -> Json {

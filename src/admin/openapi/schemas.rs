@@ -16,11 +16,7 @@ fn object(properties: &[(&str, &str)]) -> Json {
         .collect();
     let properties: Map<String, Json> =
         properties.iter().map(|(name, kind)| (bare(name), property(kind))).collect();
-    let mut object = json!({ "type": "object", "properties": properties });
-    if !required.is_empty() {
-        object["required"] = json!(required);
-    }
-    object
+    json!({ "type": "object", "properties": properties, "required": required })
 }
 
 fn property(kind: &str) -> Json {
@@ -149,18 +145,18 @@ pub(super) fn all() -> Map<String, Json> {
         .collect();
     for item in lists {
         let schema = if all.contains_key(&item) { &item } else { "Any" };
-        let list = json!({
-            "type": "object",
-            "required": ["data", "next_cursor"],
-            "properties": {
-                "data": { "type": "array", "items": reference(schema) },
-                "next_cursor": { "type": ["string", "null"] },
-            },
+        let mut properties = json!({
+            "data": { "type": "array", "items": reference(schema) },
+            "next_cursor": { "type": ["string", "null"] },
         });
+        // Which catalogue the prices are of.
+        if let ("Price", Json::Object(properties)) = (&*item, &mut properties) {
+            properties.insert("version".to_owned(), property("string"));
+        }
+        let required = ["data", "next_cursor"];
+        let list = json!({ "type": "object", "required": required, "properties": properties });
         all.insert(format!("{item}List"), list);
     }
-    // Which catalogue the prices are of.
-    all["PriceList"]["properties"]["version"] = property("string");
     all
 }
 
