@@ -32,6 +32,7 @@ mod clickhouse_faults;
 mod clickhouse_schema;
 mod client_faults;
 mod command_line;
+mod disk_full;
 mod documents;
 mod fidelity;
 mod framing;
