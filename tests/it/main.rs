@@ -42,6 +42,7 @@ mod leaks;
 mod limits;
 mod models;
 mod options;
+mod payloads;
 mod redis_server;
 mod reload;
 mod routes;
