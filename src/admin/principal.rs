@@ -297,6 +297,16 @@ impl Principal {
         let whole = self.memberships.iter().filter(|member| member.environments.is_none());
         Some(whole.map(|member| member.workspace).filter(may).collect())
     }
+
+    /// The workspaces whose bodies of requests they may see; `None` is all.
+    pub fn payloads_seen(&self) -> Option<Vec<Uuid>> {
+        if self.may(Permission::ManageState, None) {
+            return self.token.as_ref().and_then(|token| token.workspaces.clone());
+        }
+        let may = |workspace: &Uuid| self.may(Permission::ReadWorkspace, Some((*workspace, None)));
+        let whole = self.memberships.iter().filter(|member| member.environments.is_none());
+        Some(whole.map(|member| member.workspace).filter(may).collect())
+    }
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub struct SeenBy {
     pub workspaces: Visible,
-    /// Bodies of requests and answers.
-    pub payloads: bool,
+    /// Workspaces whose bodies of requests and answers they may see.
+    pub payloads: Visible,
 }
 
 /// Pairs of a query string, in their order.
@@ -73,7 +73,7 @@ pub(super) fn routes() -> Router<Shared> {
 
 impl SeenBy {
     pub const fn everything() -> Self {
-        Self { workspaces: None, payloads: true }
+        Self { workspaces: None, payloads: None }
     }
 }
 
@@ -117,10 +117,10 @@ async fn request(
     let id = path.ok().and_then(|Path(id)| Uuid::parse_str(&id).ok()).ok_or_else(not_found)?;
     let found = async {
         let reading = shared.state.usage.reading()?;
-        within(reading.requests(RowQuery::of_id(id), seen.workspaces)).await
+        within(reading.request(id, seen.workspaces, &seen.payloads)).await
     };
-    let page = found.await.map_err(IntoResponse::into_response)?;
-    page.rows.into_iter().next().map(Json).ok_or_else(not_found)
+    let found = found.await.map_err(IntoResponse::into_response)?;
+    found.map(Json).ok_or_else(not_found)
 }
 
 /// The first piece is read before the answer begins, so that a question that cannot be answered gets

@@ -178,6 +178,10 @@ fn totals(usage: &UsageSink, clock: &Clock) -> UsageTotals {
         damaged_rows: count(&totals.damaged_rows),
         segments_missing: count(&totals.segments_missing),
         crashed: count(&totals.crashed),
+        payloads: vec![
+            ("kept", count(&usage.payload_totals().kept)),
+            ("dropped", count(&usage.payload_totals().dropped)),
+        ],
         shed: count(&totals.shed),
     }
 }

@@ -32,10 +32,11 @@ use crate::proxy::respond;
 use crate::proxy::routes::{self, PathScope, Route};
 use crate::proxy::select::{self, Selected, Unselected};
 use crate::proxy::stored::{StoredResponses, StoredTarget};
-use crate::proxy::{headers, limits, models};
+use crate::proxy::{headers, limits, models, payload};
 use crate::rejection::{LimitCode, Rejection};
 use crate::shared::Shared;
 use crate::telemetry::metrics::{Malformed, Metrics, RefusedKey};
+use crate::usage::payload::Exchange;
 use crate::usage::record::Outcome;
 use crate::usage::store::UsageSink;
 
@@ -76,6 +77,8 @@ pub struct RequestCtx {
     pub(super) envelope: Envelope,
     pub(super) recorder: Option<Recorder>,
     pub(super) stored: Option<StoredTarget>,
+    /// Where bodies are logged.
+    pub(super) payload: Option<Box<Exchange>>,
     pub(super) _entered: Entered,
 }
 
@@ -113,17 +116,18 @@ impl Gateway {
         ctx: &mut RequestCtx,
     ) -> Result<Served, BError> {
         client.set_write_timeout(self.limits.write_timeout);
-        let stop = match self.answer(client, ctx).await {
-            Ok(served) => return Ok(served),
-            Err(stop) => stop,
-        };
-        match stop {
-            Stop::Rejected(rejection) => self.reject(client, ctx, &rejection).await,
-            Stop::Gone(error) => {
+        let served = match self.answer(client, ctx).await {
+            Ok(served) => Ok(served),
+            Err(Stop::Rejected(rejection)) => self.reject(client, ctx, &rejection).await,
+            Err(Stop::Gone(error)) => {
                 Self::record_gone(ctx);
                 Err(error)
             }
+        };
+        if let Some(exchange) = ctx.payload.take() {
+            self.usage.keep_payload(exchange);
         }
+        served
     }
 
     /// The order of things.
@@ -239,6 +243,8 @@ impl Gateway {
         let recorder = recorder(ctx);
         recorder.waited(now.saturating_duration_since(reading));
         recorder.note(|row| row.request_bytes = body.len() as u64);
+        ctx.payload = payload::begin(known, recorder, (client.headers(), &body));
+        let recorder = self::recorder(ctx);
         let call = Call::parse(endpoint, client.headers(), body)?;
         note_call(recorder, &call, known);
         let deployment = select::resolve(&call, &known.key, &known.environment)?;
@@ -324,6 +330,9 @@ impl Gateway {
             standing: recorder(ctx).standing(),
         };
         recorder(ctx).note(|row| row.response_bytes = last.body.len() as u64);
+        if let Some(exchange) = &mut ctx.payload {
+            payload::refused(exchange, &last.headers, &last.body);
+        }
         Self::end(ctx, ending);
         let written = respond::last_answer(client, last, &origin, retry_after).await;
         written.map(|()| Served::Answered).map_err(Stop::Gone)

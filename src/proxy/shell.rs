@@ -34,6 +34,7 @@ impl Gateway {
             envelope: Envelope::OpenAi,
             recorder: None,
             stored: None,
+            payload: None,
             _entered: self.flow.enter(&self.metrics),
         }
     }

@@ -2,4 +2,4 @@
 
 pub mod log;
 pub mod metrics;
-mod redact;
+pub(crate) mod redact;

@@ -89,6 +89,32 @@ pub(crate) fn redact(text: &str, bytes_max: usize) -> String {
     out
 }
 
+/// `text` without keys and credentials, wherever they stand. What is only named as one stays: a text
+/// of people may speak of passwords.
+pub(crate) fn redact_keys(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    loop {
+        let begins_word = ends_outside_word(&out);
+        let is_letter = rest.starts_with(|c: char| c.is_ascii_alphabetic());
+        let key = is_letter.then(|| {
+            let forms = FORMS.iter().filter(|form| begins_word || !form.begins_word);
+            let key = forms.into_iter().find_map(|form| key_at(rest, form));
+            key.or_else(|| begins_word.then(|| scheme_at(rest)).flatten())
+        });
+        if let Some((kept, after)) = key.flatten() {
+            out.push_str(kept);
+            out.push_str(MASK);
+            rest = after;
+            continue;
+        }
+        let mut chars = rest.chars();
+        let Some(next) = chars.next() else { return out };
+        out.push(next);
+        rest = chars.as_str();
+    }
+}
+
 /// The beginning of `text`, up to where it quotes what a client or a provider sent.
 ///
 /// Pingora describes a head it could not parse with up to 2 KiB of its raw bytes, and adds a summary
@@ -211,6 +237,13 @@ mod tests {
 
     fn redacted(text: &str) -> String {
         redact(text, 2048)
+    }
+
+    #[test]
+    fn text_of_people_loses_its_keys_alone() {
+        let text = r#"{"messages":[{"content":"password: tell me? vk_CANARYab12cd34 and Bearer abc.def, sk-live-CANARY123456"}]}"#;
+        let kept = r#"{"messages":[{"content":"password: tell me? vk_[REDACTED] and Bearer[REDACTED] sk-[REDACTED]"}]}"#;
+        assert_eq!(redact_keys(text), kept);
     }
 
     #[test]

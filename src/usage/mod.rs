@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod inflate;
+pub mod payload;
 pub mod query;
 pub mod record;
 pub mod row;

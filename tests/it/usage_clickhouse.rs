@@ -1,4 +1,5 @@
 //! Rows on their way to a real ClickHouse server, which breaks in every way that a server can.
+//! `SLUICE_FAULTS=50` lets each fault strike so often; once is the default.
 
 use std::time::Duration;
 
@@ -43,6 +44,25 @@ async fn counts(server: &ClickHouse, database: &str) -> Vec<u64> {
         counts.push(server.value(&query).await.as_u64().unwrap());
     }
     counts
+}
+
+/// Every roll-up adds up to what the rows say.
+async fn roll_ups_are_the_rows(server: &ClickHouse, database: &str) {
+    let sums = |requests: &str| {
+        format!(
+            "[{requests}, sum(ifNull(input_uncached, 0)), sum(ifNull(output, 0)), \
+             sum(ifNull(cost_nanousd, 0)), sum(total_us), sum(overhead_us)] AS sums"
+        )
+    };
+    let rows = server.value(&format!("SELECT {} FROM {database}.usage", sums("count()"))).await;
+    for table in ["usage_minute", "usage_hour", "usage_workspace_hour", "usage_day"] {
+        let query = format!("SELECT {} FROM {database}.{table}", sums("sum(requests)"));
+        assert_eq!(server.value(&query).await, rows, "{table} of {database}");
+    }
+}
+
+fn n_strikes() -> u64 {
+    std::env::var("SLUICE_FAULTS").ok().map_or(1, |text| text.parse().unwrap())
 }
 
 async fn stop(gateway: TestGateway) {
@@ -100,18 +120,21 @@ async fn no_fault_loses_or_doubles_a_row() {
         let gateway = gateway(&server.database(&kind).await, &mock).await;
         gateway.chat("").await;
         flush(&gateway).await;
-        server.faults(Value::Array(vec![fault])).await;
-        for n in 1..=30_u64 {
-            assert_eq!(gateway.chat("").await.status, 200, "{kind}: clients notice nothing");
-            if n % 10 == 0 {
-                flush(&gateway).await;
+        for strike in 1..=n_strikes() {
+            server.faults(Value::Array(vec![fault.clone()])).await;
+            for n in 1..=30_u64 {
+                assert_eq!(gateway.chat("").await.status, 200, "{kind}: clients notice nothing");
+                if n % 10 == 0 {
+                    flush(&gateway).await;
+                }
             }
+            flush(&gateway).await;
+            let struck = server.fired(&kind).await;
+            assert!(struck > 0 || kind == "refuse", "{kind} did not strike");
+            server.faults(json!([])).await;
+            assert_eq!(counts(&server, &kind).await, [1 + 30 * strike; 4], "{kind}");
         }
-        flush(&gateway).await;
-        let struck = server.fired(&kind).await;
-        assert!(struck > 0 || kind == "refuse", "{kind} did not strike");
-        server.faults(json!([])).await;
-        assert_eq!(counts(&server, &kind).await, [31; 4], "{kind}");
+        roll_ups_are_the_rows(&server, &kind).await;
         stop(gateway).await;
     }
 }

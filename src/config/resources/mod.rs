@@ -74,6 +74,18 @@ pub struct Workspace {
 pub struct WorkspaceSettings {
     /// How long its usage rows are kept; `None` leaves it to the process.
     pub retention_days: Option<u16>,
+    pub payload_logging: PayloadLogging,
+}
+
+/// What is kept of the bodies of requests and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PayloadLogging {
+    #[default]
+    Off,
+    /// Their types and sizes.
+    Metadata,
+    /// Their texts as well.
+    Full,
 }
 
 #[derive(Debug, Clone)]

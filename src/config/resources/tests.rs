@@ -253,7 +253,6 @@ fn every_field_is_read() {
     insta::assert_snapshot!(Problems(checked.warnings), @r"
     r.toml:14: workspaces[0].settings.cache: is read but not enforced by this version
     r.toml:14: workspaces[0].settings.instructions: is read but not enforced by this version
-    r.toml:14: workspaces[0].settings.payload_logging: is read but not enforced by this version
     r.toml:18: workspaces[0].environments[0].rules: is read but not enforced by this version
     r.toml:19: workspaces[0].environments[0].priority_pools: is read but not enforced by this version
     r.toml:27: workspaces[0].environments[0].connections[0].settings: is read but not enforced by this version

@@ -11,10 +11,6 @@ const WARNING: &str = "is read but not enforced by this version";
 pub(super) fn workspace_settings(fields: &Fields<'_>) {
     cache(fields);
     instructions(fields);
-    if let Some(item) = fields.get("payload_logging") {
-        item.warning(WARNING);
-        one_of(&item, &["off", "metadata", "full"]);
-    }
 }
 
 /// What an environment can hold besides its resources.

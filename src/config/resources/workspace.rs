@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::limit::limits;
 use super::names::{Names, is_slug, refer};
 use super::{
-    Connection, Environment, Known, Model, ModelGrant, Resources, Workspace, WorkspaceSettings,
+    Connection, Environment, Known, Model, ModelGrant, PayloadLogging, Resources, Workspace,
+    WorkspaceSettings,
 };
 use super::{connection, deployment, model, unenforced, virtual_key};
 use crate::config::fields::{Fields, Item};
@@ -91,6 +92,12 @@ pub(super) fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Glo
     workspace
 }
 
+const PAYLOAD_LOGGING: [(&str, PayloadLogging); 3] = [
+    ("off", PayloadLogging::Off),
+    ("metadata", PayloadLogging::Metadata),
+    ("full", PayloadLogging::Full),
+];
+
 fn settings(fields: &Fields<'_>) -> WorkspaceSettings {
     let Some(fields) = fields.get("settings").and_then(|item| item.fields()) else {
         return WorkspaceSettings::default();
@@ -99,6 +106,7 @@ fn settings(fields: &Fields<'_>) -> WorkspaceSettings {
     let retention_days = fields.get("retention_days");
     let settings = WorkspaceSettings {
         retention_days: retention_days.and_then(|item| item.number(&(1..=3_650))),
+        payload_logging: fields.choice("payload_logging", &PAYLOAD_LOGGING, PayloadLogging::Off),
     };
     fields.finish();
     settings

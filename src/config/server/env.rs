@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 /// Every field there is.
-pub(super) const FIELDS: [(&str, Shape); 45] = [
+pub(super) const FIELDS: [(&str, Shape); 46] = [
     ("resources", Shape::Text),
     ("data.listen", Shape::List),
     ("data.threads", Shape::Literal),
@@ -46,6 +46,7 @@ pub(super) const FIELDS: [(&str, Shape); 45] = [
     ("usage.batch_bytes", Shape::Literal),
     ("usage.batch_interval_ms", Shape::Literal),
     ("usage.retention_days", Shape::Literal),
+    ("usage.payload_max_bytes", Shape::Literal),
     ("limits.file", Shape::Text),
     ("limits.interval_ms", Shape::Literal),
     ("limits.max_dimension_values", Shape::Literal),

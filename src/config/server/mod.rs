@@ -100,6 +100,8 @@ pub struct UsageConfig {
     pub batch_bytes_max: usize,
     pub batch_age_max: Duration,
     pub retention_days: u32,
+    /// What is kept of a body, where bodies are.
+    pub payload_bytes_max: usize,
 }
 
 /// When a row has to be on the disk itself.

@@ -180,6 +180,7 @@ fn usage(fields: Fields<'_>) -> UsageConfig {
         batch_bytes_max: fields.number("batch_bytes", 1024..=1 << 30, 8 << 20),
         batch_age_max: fields.millis("batch_interval_ms", 10..=60_000, 1_000),
         retention_days: fields.number("retention_days", 1..=3_650, 90),
+        payload_bytes_max: fields.number("payload_max_bytes", 1_024..=131_072, 65_536),
     };
     fields.finish();
     config

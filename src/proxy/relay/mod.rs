@@ -22,6 +22,7 @@ use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Length};
 use crate::proxy::flow::Flow;
 use crate::proxy::forward::{credential, result_of};
+use crate::proxy::payload;
 use crate::proxy::record::{Ending, Recorder};
 use crate::proxy::respond::{self, Changed, Origin};
 use crate::proxy::select::Selected;
@@ -127,6 +128,9 @@ impl Gateway {
             attempts,
             standing: ctx.recorder.as_ref().map(Recorder::standing).unwrap_or_default(),
         };
+        if let Some(exchange) = &mut ctx.payload {
+            payload::answered(exchange, answer);
+        }
         let length = match answer.body.length(&answer.headers) {
             Some(length) => Length::Known(length),
             None => Length::Unknown,
@@ -179,6 +183,9 @@ impl Gateway {
             }
             let waiting = Instant::now();
             for part in answer.body.take_ready() {
+                if let Some(exchange) = &mut ctx.payload {
+                    exchange.answered(&part);
+                }
                 client.write(part).await.map_err(Broken::Client)?;
                 pace.last_write = waiting;
             }

@@ -153,6 +153,8 @@ pub struct UsageTotals {
     pub damaged_rows: u64,
     pub segments_missing: u64,
     pub crashed: u64,
+    /// Bodies of requests by what became of them, as `sluice_payloads_total` has it.
+    pub payloads: Vec<(&'static str, u64)>,
     pub shed: u64,
 }
 
@@ -343,6 +345,10 @@ fn render_sources(page: &mut Page, sources: &Sources) {
         page.single(&names::USAGE_SPOOL_DAMAGED, usage.damaged);
         page.single(&names::USAGE_SPOOL_DAMAGED_ROWS, usage.damaged_rows);
         page.single(&names::USAGE_SEGMENTS_MISSING, usage.segments_missing);
+        page.family(&names::PAYLOADS);
+        for (result, payloads) in usage.payloads {
+            page.sample(&[("result", result)], payloads);
+        }
     }
     if let Some(shared) = &sources.limit_values_shared {
         page.single(&names::LIMIT_VALUES_SHARED, shared());

@@ -87,6 +87,8 @@ metrics! {
         "Age of the oldest usage row that is being sent; 0 when none is.";
     USAGE_SPOOL_FULL: Gauge "sluice_usage_spool_full" []
         "1 when the disk has no room for more usage rows.";
+    PAYLOADS: Counter "sluice_payloads_total" ["result"]
+        "Requests whose bodies are logged, by what became of the bodies.";
     USAGE_SHED: Counter "sluice_usage_shed_total" []
         "Requests refused because the disk has no room for usage rows.";
     USAGE_CRASHED: Counter "sluice_usage_crashed_requests_total" []

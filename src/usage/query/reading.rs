@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::answer::{Cells, Plan};
 use super::ask::{Query, QueryError};
 use super::clickhouse::Servers;
 use super::export::Format;
-use super::requests::{Cursor, RowQuery};
+use super::requests::{self, Cursor, RowQuery};
 use super::row::{self, Shown};
 use super::sql::{Source, Statement, Visible};
 use crate::usage::store::{Cancel, Reader, StoreError};
@@ -162,19 +163,44 @@ impl Reading {
         })
     }
 
+    /// One request, with its bodies if they are kept and `payloads` has its workspace.
+    pub async fn request(
+        &self,
+        id: Uuid,
+        visible: Visible,
+        payloads: &Visible,
+    ) -> Result<Option<Value>, ReadError> {
+        let statement = RowQuery::of_id(id).page(self.row_source(), &visible);
+        let Some(mut shown) = self.rows(statement).await?.into_iter().next() else {
+            return Ok(None);
+        };
+        let workspace = shown.row.get("workspace_id").and_then(Value::as_str);
+        let workspace = workspace.and_then(|id| Uuid::parse_str(id).ok());
+        let may = |id: &Uuid| payloads.as_ref().is_none_or(|ids| ids.contains(id));
+        if let Some((workspace, at)) = workspace.filter(may).zip(shown.cursor) {
+            let statement = requests::payload_of(self.row_source(), at, workspace);
+            let found = self.objects(statement).await?.into_iter().next();
+            shown.row.insert("payload".to_owned(), found.map(row::payload).unwrap_or_default());
+        }
+        Ok(Some(Value::Object(shown.row)))
+    }
+
     async fn rows(&self, statement: Statement) -> Result<Vec<Shown>, ReadError> {
+        Ok(self.objects(statement).await?.into_iter().map(row::shown).collect())
+    }
+
+    async fn objects(&self, statement: Statement) -> Result<Vec<Map<String, Value>>, ReadError> {
         let sqlite = match self {
             Self::Sqlite(sqlite) => sqlite,
             Self::ClickHouse(clickhouse) => {
                 let _place = clickhouse.places.acquire().await.map_err(|_| closed())?;
-                let rows = clickhouse.servers.objects(&statement).await?;
-                return Ok(rows.into_iter().map(row::shown).collect());
+                return clickhouse.servers.objects(&statement).await;
             }
         };
         let look = move |reader: &Reader, cancel: &Cancel| {
             let mut rows = Vec::new();
             reader.objects(&statement, cancel, &mut |cells: Map<String, Value>| {
-                rows.push(row::shown(cells));
+                rows.push(cells);
                 true
             })?;
             Ok(rows)

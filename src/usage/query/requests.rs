@@ -112,6 +112,19 @@ impl RowQuery {
     }
 }
 
+/// The bodies of one request, whose row the asker may see: it says whose it is.
+pub(crate) fn payload_of(source: Source, of: Cursor, workspace: Uuid) -> Statement {
+    let mut to = Statement::new(source);
+    to.sql += "SELECT request_type, request_body, request_bytes, response_type, response_body, \
+        response_bytes FROM payloads AS r WHERE r.workspace_id = ";
+    to.bind(Param::Id(workspace));
+    to.sql += " AND r.started_at = ";
+    to.bind_time(of.started_at_us);
+    to.one_of(&[of.request_id]);
+    to.sql += " LIMIT 1";
+    to
+}
+
 impl RowQuery {
     /// The rows behind `after`, at most `limit` of them.
     #[must_use]

@@ -122,6 +122,16 @@ pub(crate) fn shown(mut cells: Map<String, Value>) -> Shown {
     Shown { cursor, row }
 }
 
+/// Bodies of a request, as they are kept.
+pub(crate) fn payload(mut cells: Map<String, Value>) -> Value {
+    let mut of = |name: &str| {
+        let mut cell = |field| cells.remove(&format!("{name}_{field}")).unwrap_or_default();
+        let text = |cell: Value| if cell == "" { Value::Null } else { cell };
+        json!({ "type": text(cell("type")), "bytes": cell("bytes"), "body": text(cell("body")) })
+    };
+    json!({ "request": of("request"), "response": of("response") })
+}
+
 /// Of a request that has just finished.
 pub fn of_record(row: &UsageRow, stamp: &Stamp) -> Map<String, Value> {
     let mut bytes = Vec::new();

@@ -32,6 +32,11 @@ impl Stamp {
     pub fn node(&self) -> &str {
         &self.node
     }
+
+    /// Of workspaces that do not say.
+    pub fn retention_days(&self) -> u16 {
+        self.retention_days
+    }
 }
 
 /// Appends the bytes of `row` to `to`.
@@ -162,7 +167,7 @@ fn put_flag(to: &mut Vec<u8>, flag: bool) {
     to.push(u8::from(flag));
 }
 
-fn put_u16(to: &mut Vec<u8>, number: u16) {
+pub(super) fn put_u16(to: &mut Vec<u8>, number: u16) {
     to.extend_from_slice(&number.to_le_bytes());
 }
 
@@ -170,7 +175,7 @@ pub(super) fn put_u64(to: &mut Vec<u8>, number: u64) {
     to.extend_from_slice(&number.to_le_bytes());
 }
 
-fn put_i64(to: &mut Vec<u8>, number: i64) {
+pub(super) fn put_i64(to: &mut Vec<u8>, number: i64) {
     to.extend_from_slice(&number.to_le_bytes());
 }
 
@@ -185,7 +190,7 @@ fn put_optional_u64(to: &mut Vec<u8>, number: Option<u64>) {
 }
 
 /// Two halves, each with its lowest byte first.
-fn put_uuid(to: &mut Vec<u8>, id: Uuid) {
+pub(super) fn put_uuid(to: &mut Vec<u8>, id: Uuid) {
     let (high, low) = id.as_u64_pair();
     put_u64(to, high);
     put_u64(to, low);

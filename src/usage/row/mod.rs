@@ -5,6 +5,7 @@
 //! encode    a row to bytes, once, when its request ends
 //! view      bytes to columns, without copying
 //! refused   the row of a count of refused keys
+//! payload   the row of the bodies of a request
 //! ```
 //!
 //! What is encoded here goes as it is into the spool and to a `ClickHouse` server. Another store
@@ -12,11 +13,13 @@
 
 mod columns;
 mod encode;
+mod payload;
 mod refused;
 mod view;
 
 pub use self::columns::{COLUMNS, Column, fingerprint};
 pub use self::encode::{Stamp, encode};
+pub use self::payload::{PAYLOAD_COLUMNS, PayloadRow, encode_payload};
 pub use self::refused::{REFUSED_COLUMNS, RefusedView, encode_refused};
 pub use self::view::{AttemptView, RowView};
 

@@ -274,7 +274,7 @@ impl<'a> Bytes<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], NotARow> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], NotARow> {
         let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(NotARow)?;
         self.0 = rest;
         Ok(*taken)
@@ -292,7 +292,7 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    fn u16(&mut self) -> Result<u16, NotARow> {
+    pub(super) fn u16(&mut self) -> Result<u16, NotARow> {
         self.array().map(u16::from_le_bytes)
     }
 
@@ -308,7 +308,7 @@ impl<'a> Bytes<'a> {
         if self.flag()? { Ok(None) } else { self.u64().map(Some) }
     }
 
-    fn uuid(&mut self) -> Result<Uuid, NotARow> {
+    pub(super) fn uuid(&mut self) -> Result<Uuid, NotARow> {
         Ok(Uuid::from_u64_pair(self.u64()?, self.u64()?))
     }
 

@@ -33,10 +33,12 @@ pub enum Kind {
     Refused = 3,
     /// The end of a slice: what stands between two cuts is sent together.
     Cut = 4,
+    /// The bodies of a request.
+    Payload = 5,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Row, Self::Intent, Self::Refused, Self::Cut];
+    const ALL: [Self; 5] = [Self::Row, Self::Intent, Self::Refused, Self::Cut, Self::Payload];
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)

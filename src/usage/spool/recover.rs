@@ -107,7 +107,7 @@ fn read(
             }
             Kind::Cut => last_cut = record.end,
             Kind::Row => rows += u64::from(record.at >= sent),
-            Kind::Intent | Kind::Refused => {}
+            Kind::Intent | Kind::Refused | Kind::Payload => {}
         }
         if let Some(step) = step(record.kind, record.payload) {
             note(begun, step);

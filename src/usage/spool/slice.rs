@@ -26,6 +26,8 @@ pub struct Rows {
 pub struct Slice {
     /// By day, in the order of their first row.
     pub days: Vec<(i64, Rows)>,
+    /// Bodies of requests, likewise.
+    pub payloads: Vec<(i64, Rows)>,
     pub refused: Rows,
     pub damage: Damage,
 }
@@ -44,7 +46,8 @@ impl Slice {
         let mut scan = Scan::new(bytes, from, salt);
         for record in scan.by_ref() {
             match record.kind {
-                Kind::Row => slice.add_row(record.payload),
+                Kind::Row => add_by_day(&mut slice.days, record.payload),
+                Kind::Payload => add_by_day(&mut slice.payloads, record.payload),
                 Kind::Refused => slice.refused.add(record.payload),
                 Kind::Intent | Kind::Cut => {}
             }
@@ -59,16 +62,16 @@ impl Slice {
     pub fn n_rows(&self) -> usize {
         self.days.iter().map(|(_, rows)| rows.ends.len()).sum()
     }
+}
 
-    fn add_row(&mut self, row: &[u8]) {
-        let Some(day) = row::day(row) else { return };
-        if let Some((_, rows)) = self.days.iter_mut().find(|(known, _)| *known == day) {
-            rows.add(row);
-        } else {
-            let mut rows = Rows::default();
-            rows.add(row);
-            self.days.push((day, rows));
-        }
+fn add_by_day(days: &mut Vec<(i64, Rows)>, row: &[u8]) {
+    let Some(day) = row::day(row) else { return };
+    if let Some((_, rows)) = days.iter_mut().find(|(known, _)| *known == day) {
+        rows.add(row);
+    } else {
+        let mut rows = Rows::default();
+        rows.add(row);
+        days.push((day, rows));
     }
 }
 
@@ -78,7 +81,7 @@ pub fn step(kind: Kind, payload: &[u8]) -> Option<Step<'_>> {
     match kind {
         Kind::Row => Some(Step::Ended { request }),
         Kind::Intent => Some(Step::Began { request, row: payload }),
-        Kind::Refused | Kind::Cut => None,
+        Kind::Refused | Kind::Cut | Kind::Payload => None,
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Table {
     Usage,
     /// Counts as [`crate::usage::row::RefusedView`] reads them.
     RefusedKeys,
+    /// Bodies as [`crate::usage::row::PayloadRow`] reads them, of one UTC day.
+    Payloads,
 }
 
 /// Rows that are kept together, or not at all.

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::{Batch, Insert, InsertError, Table};
 use crate::usage::address::Address;
-use crate::usage::row::{COLUMNS, Column, REFUSED_COLUMNS};
+use crate::usage::row::{COLUMNS, Column, PAYLOAD_COLUMNS, REFUSED_COLUMNS};
 
 /// The server's time to take a small batch; a large one has a second more for each MiB.
 const INSERT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +34,7 @@ pub struct ClickHouse {
     current: usize,
     into_usage: String,
     into_refused: String,
+    into_payloads: String,
 }
 
 impl ClickHouse {
@@ -54,6 +55,7 @@ impl ClickHouse {
             current: 0,
             into_usage: statement("usage", &COLUMNS),
             into_refused: statement("refused_keys", &REFUSED_COLUMNS),
+            into_payloads: statement("payloads", &PAYLOAD_COLUMNS),
         })
     }
 
@@ -62,6 +64,7 @@ impl ClickHouse {
         let into = match batch.table {
             Table::Usage => &self.into_usage,
             Table::RefusedKeys => &self.into_refused,
+            Table::Payloads => &self.into_payloads,
         };
         let mut last = InsertError::Unavailable("the address names no host".to_owned());
         for _ in 0..self.clients.len() {

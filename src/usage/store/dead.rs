@@ -17,6 +17,7 @@ impl Dead {
         let kind = match batch.table {
             Table::Usage => Kind::Row,
             Table::RefusedKeys => Kind::Refused,
+            Table::Payloads => Kind::Payload,
         };
         self.rows.extend(batch.rows().map(|row| (kind, row.into())));
     }

@@ -103,6 +103,8 @@ pub struct Limits {
     pub spool: Settings,
     pub spool_bytes_max: u64,
     pub stamp: Stamp,
+    /// What is kept of the body of a request or of an answer.
+    pub payload_bytes_max: usize,
     pub backoff: Backoff,
     /// Rows older than this are deleted; `None` keeps them.
     pub retention: Option<Duration>,
@@ -176,6 +178,7 @@ impl Limits {
             },
             spool_bytes_max: config.spool_bytes_max,
             stamp: Stamp::new(&node, retention_days),
+            payload_bytes_max: config.payload_bytes_max,
             backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(30) },
             retention: (config.retention_days > 0)
                 .then(|| Duration::from_secs(u64::from(config.retention_days) * DAY)),

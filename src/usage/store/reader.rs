@@ -83,6 +83,11 @@ impl Reader {
         Ok(count.unsigned_abs())
     }
 
+    pub fn count_payloads(&self) -> Result<u64, StoreError> {
+        let count: i64 = self.0.query_row("SELECT count(*) FROM payloads", (), |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// The latest rows, newest first.
     pub fn rows(&self, limit: u32) -> Result<Vec<Value>, StoreError> {
         let mut statement = self.0.prepare_cached(

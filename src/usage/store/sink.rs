@@ -14,6 +14,7 @@ use super::refused::{Counted, Refused};
 use super::writer::Writer;
 use super::{Insert, Limits, StoreError};
 use crate::clock::Clock;
+use crate::usage::payload::{Exchange, Keeper, Kept};
 use crate::usage::record::UsageRow;
 use crate::usage::row::{Stamp, encode};
 use crate::usage::spool::{Draft, Kind, NotAppended, Spool};
@@ -38,6 +39,7 @@ pub struct UsageSink(Arc<Sender>);
 struct Sender {
     shared: Arc<Shared>,
     stamp: Stamp,
+    payloads: Keeper,
     tail: Tail,
     writer: Thread,
     progress: watch::Receiver<Progress>,
@@ -109,7 +111,7 @@ pub(super) fn start(
 ) -> Result<UsageSink, StoreError> {
     let folder = limits.spool.folder.clone();
     let fail = |source| StoreError::Spool { path: folder.as_path().into(), source };
-    let stamp = limits.stamp.clone();
+    let (stamp, payload_bytes_max) = (limits.stamp.clone(), limits.payload_bytes_max);
     let spool = Arc::new(Spool::open(limits.spool.clone()).map_err(fail)?);
     let syncing = spool.start_syncing().map_err(StoreError::Thread)?;
     let (report, progress) = watch::channel(Progress::default());
@@ -123,6 +125,7 @@ pub(super) fn start(
         give_up_at: OnceLock::new(),
         oldest_us: AtomicI64::new(0),
     });
+    let payloads = Keeper::new(Arc::clone(&shared.spool), stamp.clone(), payload_bytes_max);
     let writer = Writer::new(insert, limits, clock, (Arc::clone(&shared), syncing));
     let thread = std::thread::Builder::new()
         .name("usage-writer".to_owned())
@@ -131,7 +134,8 @@ pub(super) fn start(
     let writer = thread.thread().clone();
     shared.spool.set_sender(writer.clone());
     writer.unpark(); // What came before it was known is not forgotten.
-    Ok(UsageSink(Arc::new(Sender { shared, stamp, tail: Tail::default(), writer, progress })))
+    let tail = Tail::default();
+    Ok(UsageSink(Arc::new(Sender { shared, stamp, payloads, tail, writer, progress })))
 }
 
 // === impl UsageSink ===
@@ -163,6 +167,15 @@ impl UsageSink {
         if let Err(error) = spooled {
             tracing::debug!(%error, "a request in flight could not be noted");
         }
+    }
+
+    /// Keeps the bodies of a request, or counts that it could not. Never waits.
+    pub fn keep_payload(&self, exchange: Box<Exchange>) {
+        self.0.payloads.keep(exchange);
+    }
+
+    pub fn payload_totals(&self) -> &Kept {
+        self.0.payloads.totals()
     }
 
     /// Whether there may soon be no room for rows.
@@ -234,6 +247,7 @@ impl UsageSink {
 
     /// Returns when every row recorded before, and every refusal, is inserted or lost.
     pub async fn flush(&self) {
+        self.0.payloads.settle().await;
         let asked = self.0.shared.flushes_asked.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.writer.unpark();
         self.wait_for(|progress| progress.flushes_done >= asked || progress.is_finished).await;
@@ -242,6 +256,8 @@ impl UsageSink {
     /// Takes no more rows, and returns when those accepted are inserted, or `within` has passed:
     /// what is left stays in the spool. Further calls wait for the same end.
     pub async fn close(&self, within: Duration) {
+        // An error means that the time is over, which the writer finds out by itself.
+        drop(tokio::time::timeout(within, self.0.payloads.settle()).await);
         let shared = &self.0.shared;
         shared.close(Instant::now() + within);
         self.0.writer.unpark();

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::columns::{bind, int, summed};
+use super::columns::{bind, int, key, summed};
 use super::rollup::{self, RollUps};
 use super::shared::{Numbers, Shared};
 use super::{Batch, Insert, InsertError, StoreError, Table, functions};
 use crate::clock::Clock;
-use crate::usage::row::{NotARow, RefusedView, RowView};
+use crate::usage::row::{NotARow, PayloadRow, RefusedView, RowView};
 
 /// Applied in order, each once; the file's `user_version` is how many of them it has.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../conf/sqlite/0001_usage.sql"),
     include_str!("../../../conf/sqlite/0002_applied_batches.sql"),
     include_str!("../../../conf/sqlite/0003_rollups.sql"),
+    include_str!("../../../conf/sqlite/0004_payloads.sql"),
 ];
 
 /// How long one statement waits for another process. The writer tries again on top of this.
@@ -29,6 +30,8 @@ const WAL_BYTES_MAX: i64 = 64 << 20;
 const PRUNE_ROWS_MAX: u32 = 1_000;
 
 const US_PER_MINUTE: i64 = 60_000_000;
+
+const US_PER_DAY: i64 = 86_400_000_000;
 
 const INSERT: &str = "INSERT INTO request_rows (
     request_key, started_at, caller, deployment, target, requested_model,
@@ -47,6 +50,9 @@ const INSERT: &str = "INSERT INTO request_rows (
 const INSERT_REFUSED: &str = "INSERT INTO refused_keys VALUES (?, ?, ?)
     ON CONFLICT (minute, source_ip) DO UPDATE SET count = count + excluded.count";
 
+const INSERT_PAYLOAD: &str = "INSERT INTO payloads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (request_key) DO NOTHING";
+
 const APPLY: &str = "INSERT INTO applied_batches VALUES (?, ?) ON CONFLICT (token) DO NOTHING";
 
 /// A token is sent again by the process that sent it, or by the next: not after a month.
@@ -62,6 +68,9 @@ const PRUNE: &str = "DELETE FROM request_rows WHERE request_key IN
 const PRUNE_EXPIRED: &str = "DELETE FROM request_rows WHERE request_key IN
     (SELECT request_key FROM request_rows WHERE retention_days IS NOT NULL
      AND started_at + retention_days * 86400000000 < ? LIMIT ?)";
+
+const PRUNE_PAYLOADS: &str = "DELETE FROM payloads WHERE rowid IN
+    (SELECT rowid FROM payloads WHERE expires_at < ? LIMIT ?)";
 
 const PRUNE_REFUSED: &str = "DELETE FROM refused_keys WHERE (minute, source_ip) IN
     (SELECT minute, source_ip FROM refused_keys WHERE minute < ? LIMIT ?)";
@@ -142,6 +151,7 @@ impl Sqlite {
                 }
             }
             Table::RefusedKeys => add_refused(&transaction, batch)?,
+            Table::Payloads => add_payloads(&transaction, batch)?,
         }
         roll_ups.write(&transaction)?;
         transaction.commit()?;
@@ -160,6 +170,27 @@ fn add_refused(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<(), F
         let row = RefusedView::decode(bytes)?;
         let source_ip = row.source_ip.map_or_else(String::new, |ip| ip.to_string());
         insert.execute((row.unix_minute, source_ip, int(row.count)))?;
+    }
+    Ok(())
+}
+
+fn add_payloads(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<(), Fault> {
+    let mut insert = transaction.prepare_cached(INSERT_PAYLOAD)?;
+    for bytes in batch.rows() {
+        let row = PayloadRow::decode(bytes)?;
+        let kept_us = i64::from(row.retention_days) * US_PER_DAY;
+        insert.execute((
+            key(row.request_id),
+            row.started_at_us,
+            row.workspace_id.to_string(),
+            row.request_type,
+            row.request_body,
+            int(row.request_bytes),
+            row.response_type,
+            row.response_body,
+            int(row.response_bytes),
+            row.started_at_us.saturating_add(kept_us),
+        ))?;
     }
     Ok(())
 }
@@ -204,12 +235,14 @@ fn prune(connection: &mut Connection, before_us: i64, now_us: i64) -> rusqlite::
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let n_requests = transaction.execute(PRUNE, (before_us, PRUNE_ROWS_MAX))?;
     let n_expired = transaction.execute(PRUNE_EXPIRED, (now_us, PRUNE_ROWS_MAX))?;
+    let n_payloads = transaction.execute(PRUNE_PAYLOADS, (now_us, PRUNE_ROWS_MAX))?;
     let before_minute = before_us.div_euclid(US_PER_MINUTE);
     let n_refused = transaction.execute(PRUNE_REFUSED, (before_minute, PRUNE_ROWS_MAX))?;
     transaction.execute(FORGET_APPLIED, (before_us.saturating_sub(APPLIED_KEPT_US),))?;
     let has_more = rollup::prune(&transaction, now_us)?;
     transaction.commit()?;
-    Ok(has_more || n_requests.max(n_expired).max(n_refused) >= PRUNE_ROWS_MAX as usize)
+    Ok(has_more
+        || n_requests.max(n_expired).max(n_refused).max(n_payloads) >= PRUNE_ROWS_MAX as usize)
 }
 
 /// Whether another try may help. What is not known to be the batch's fault is the store's.
@@ -306,6 +339,35 @@ mod tests {
             let now_us = day * DAY_US;
             store.prune(now_us - 90 * DAY_US, now_us).unwrap();
             assert_eq!(reader.count().unwrap(), left, "day {day}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_kept_once_and_as_long_as_they_say() {
+        let (_folder, mut store, reader) = store();
+        let mut rows = Rows::default();
+        for (request, retention_days) in [(1, 7), (2, 30), (1, 7)] {
+            let row = PayloadRow {
+                started_at_us: 0,
+                request_id: uuid::Uuid::from_u128(request),
+                workspace_id: uuid::Uuid::from_u128(9),
+                request_type: "text/plain",
+                request_body: "a",
+                request_bytes: 1,
+                response_type: "",
+                response_body: "",
+                response_bytes: 0,
+                retention_days,
+            };
+            crate::usage::row::encode_payload(&row, &mut rows.bytes);
+            rows.ends.push(rows.bytes.len());
+        }
+        for token in ["one", "other"] {
+            store.insert(&Batch::new(Table::Payloads, token, &rows)).unwrap();
+        }
+        for (day, left) in [(7, 2), (8, 1), (31, 0)] {
+            store.prune(0, day * US_PER_DAY).unwrap();
+            assert_eq!(reader.count_payloads().unwrap(), left, "day {day}");
         }
     }
 

@@ -338,6 +338,7 @@ fn sized(rows_max: usize, age_max: Duration) -> Limits {
         },
         spool_bytes_max: 1 << 30,
         stamp: stamp(),
+        payload_bytes_max: 65_536,
         backoff: Backoff { first: Duration::from_millis(1), max: Duration::from_millis(1) },
         retention: None,
     }

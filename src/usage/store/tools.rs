@@ -161,8 +161,11 @@ fn retry_one(
     let mut last = Last(None);
     let days =
         slice.days.iter().map(|(day, rows)| (Table::Usage, format!("{name}-dead-{day}"), rows));
+    let payloads = slice.payloads.iter();
+    let payloads =
+        payloads.map(|(day, rows)| (Table::Payloads, format!("{name}-dead-payloads-{day}"), rows));
     let refused = (Table::RefusedKeys, format!("{name}-dead-refused"), &slice.refused);
-    for (table, token, rows) in days.chain([refused]) {
+    for (table, token, rows) in days.chain(payloads).chain([refused]) {
         let batch = Batch::new(table, &token, rows);
         if !batch.is_empty() && !send(store, &batch, &mut last, &mut dead) {
             return Err(last.0.unwrap_or_else(|| "the store does not answer".to_owned()));

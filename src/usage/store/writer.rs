@@ -309,6 +309,12 @@ impl<I: Insert> Writer<I> {
                 return false;
             }
         }
+        for (day, rows) in &slice.payloads {
+            let token = format!("{token}-payloads-{day}");
+            if !self.deliver(next, &Batch::new(Table::Payloads, &token, rows), &mut dead) {
+                return false;
+            }
+        }
         let of_keys = format!("{token}-refused");
         let batch = Batch::new(Table::RefusedKeys, &of_keys, &slice.refused);
         if !batch.is_empty() && !self.deliver(next, &batch, &mut dead) {
