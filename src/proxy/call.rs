@@ -8,6 +8,7 @@ use pingora_error::{BError, ErrorType};
 use pingora_timeout::timeout;
 
 use crate::dialect::{Dialect, Endpoint};
+use crate::id::ConnectionId;
 use crate::json::{
     MultipartScan, Scan, ScanError, Splice, Spliced, scan, scan_multipart, splice_form_model,
 };
@@ -39,6 +40,8 @@ pub struct Call {
     /// Whom the client acts for: its header, else the `sluice` field, else the dialect's own field.
     pub end_user: Option<Box<str>>,
     pub previous_response_id: Option<Box<str>>,
+    /// The connection that keeps the previous response, once that has been looked up.
+    pub made_by: Option<ConnectionId>,
     pub options: Options,
     form: Form,
 }
@@ -93,6 +96,7 @@ impl Call {
             max_tokens: found.max_tokens,
             end_user: options.end_user.clone().or_else(|| found.end_user.take()),
             previous_response_id: found.previous_response_id.take(),
+            made_by: None,
             options,
             form: Form::Json(Box::new(found)),
         })
@@ -115,6 +119,7 @@ impl Call {
             max_tokens: None,
             end_user: options.end_user.clone().or_else(|| found.end_user.take()),
             previous_response_id: None,
+            made_by: None,
             options,
             form: Form::Multipart(found),
         })

@@ -238,7 +238,10 @@ impl Gateway {
         let recorder = recorder(ctx);
         recorder.waited(reading.elapsed());
         recorder.note(|row| row.request_bytes = body.len() as u64);
-        let call = Call::parse(endpoint, client.headers(), body)?;
+        let mut call = Call::parse(endpoint, client.headers(), body)?;
+        if let Some(previous) = &call.previous_response_id {
+            call.made_by = self.stored.made_by(known.environment.id, previous);
+        }
         note_call(recorder, &call, known);
         let deployment = select::resolve(&call, &known.key, &known.environment)?;
         recorder.deployment(&deployment);
