@@ -41,6 +41,7 @@ mod leaks;
 mod limits;
 mod models;
 mod options;
+mod providers;
 mod redis_server;
 mod reload;
 mod routes;

@@ -602,7 +602,13 @@ async fn independent_mock_is_understood() {
     for asked in ["hello", "the weather"] {
         for front in FRONTS {
             let mut reference = None::<Said>;
-            for (provider, ..) in &targets {
+            // What passes byte for byte is the mock's own, and leaves fields away that others send.
+            let is_translated = |provider: &str| match front {
+                "chat" => matches!(provider, "anthropic" | "gemini"),
+                "responses" => provider != "azure_openai",
+                _ => provider != "anthropic",
+            };
+            for (provider, ..) in targets.iter().filter(|(provider, ..)| is_translated(provider)) {
                 for is_stream in [false, true] {
                     let mut body = body(front, provider, is_stream);
                     let field = if front == "responses" { "input" } else { "messages" };

@@ -10,8 +10,9 @@ use crate::translate::form::{
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 pub(super) struct Response {
-    pub(super) candidates: Option<Vec<Candidate>>,
+    pub(super) candidates: Option<Vec<Alternative>>,
     usage_metadata: Option<WireUsage>,
     pub(super) model_version: Option<String>,
     pub(super) response_id: Option<String>,
@@ -28,7 +29,7 @@ pub(super) struct Feedback {
 /// One of the answers, which are never more than one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Candidate {
+pub(super) struct Alternative {
     pub(super) content: Option<Content>,
     pub(super) finish_reason: Option<String>,
     pub(super) grounding_metadata: Option<Grounding>,
@@ -57,6 +58,7 @@ pub(super) struct FunctionCall {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 pub(super) struct Grounding {
     web_search_queries: Option<Vec<String>>,
     grounding_chunks: Option<Vec<Chunk>>,
@@ -88,13 +90,21 @@ struct Segment {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 struct WireUsage {
     prompt_token_count: Option<u64>,
     cached_content_token_count: Option<u64>,
     candidates_token_count: Option<u64>,
     thoughts_token_count: Option<u64>,
     tool_use_prompt_token_count: Option<u64>,
+    prompt_tokens_details: Option<Vec<ModalityTokens>>,
+    candidates_tokens_details: Option<Vec<ModalityTokens>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModalityTokens {
+    modality: Option<String>,
+    token_count: Option<u64>,
 }
 
 /// `None` for what is no answer.
@@ -202,9 +212,17 @@ impl Response {
             cache_read: usage.cached_content_token_count,
             output: sum([usage.candidates_token_count, usage.thoughts_token_count]),
             reasoning: usage.thoughts_token_count,
+            audio_in: audio(usage.prompt_tokens_details.as_deref()),
+            audio_out: audio(usage.candidates_tokens_details.as_deref()),
             ..Usage::default()
         })
     }
+}
+
+/// Of tokens counted by what they stand for, those of sound.
+fn audio(details: Option<&[ModalityTokens]>) -> Option<u64> {
+    let sound = details?.iter().find(|part| part.modality.as_deref() == Some("AUDIO"))?;
+    sound.token_count
 }
 
 impl FunctionCall {

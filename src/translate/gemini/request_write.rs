@@ -186,7 +186,7 @@ fn system(request: &Request) -> Result<Vec<Value>, Refused> {
 struct Writer<'a> {
     request: &'a Request,
     needs_seals: bool,
-    /// The names of calls, by id: a result is told by name here.
+    /// The names of calls, by id: a result is told with its name here.
     names: HashMap<&'a str, &'a str>,
 }
 
@@ -264,7 +264,8 @@ impl<'a> Writer<'a> {
             Ok(value) if value.is_object() => value,
             _ => json!({"result": text}),
         };
-        parts.push(json!({"functionResponse": {"name": name, "response": response}}));
+        let told = json!({"id": result.id, "name": name, "response": response});
+        parts.push(json!({"functionResponse": told}));
         for piece in &result.pieces {
             if let Part::Media(media) = &piece.part {
                 parts.push(self.media(turn, media)?);
@@ -302,7 +303,8 @@ fn call_part(call: &ToolCall, seal: Option<&str>) -> Value {
     let args = serde_json::from_str::<Value>(&call.arguments).ok().filter(Value::is_object);
     let args = args.unwrap_or_else(|| json!({}));
     let mut part = Map::new();
-    part.insert("functionCall".to_owned(), json!({"name": call.name, "args": args}));
+    let told = json!({"id": call.id, "name": call.name, "args": args});
+    part.insert("functionCall".to_owned(), told);
     put(&mut part, "thoughtSignature", seal);
     Value::Object(part)
 }
