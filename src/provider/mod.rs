@@ -128,6 +128,18 @@ impl Provider {
         dialects.iter().copied().collect()
     }
 
+    /// What the `settings` of a connection may say, and what each means: words of letters, digits
+    /// and `-`.
+    pub const fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::AzureOpenAi => &[
+                ("resource", "the name in https://NAME.openai.azure.com, in place of a base_url"),
+                ("api_version", "for the older paths, which name a deployment"),
+            ],
+            _ => &[],
+        }
+    }
+
     /// How it differs from the dialect that requests are translated into for it.
     pub const fn quirks(self) -> &'static Quirks {
         match self {

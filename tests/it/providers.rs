@@ -137,3 +137,22 @@ async fn key_that_is_passed_through_is_shown_as_the_provider_wants_it() {
         gateway.stop().await;
     }
 }
+
+/// What the admin API says of each provider is what a document may say.
+#[tokio::test]
+async fn settings_of_a_provider_are_told_as_a_schema() {
+    let (gateway, _mock) = TestGateway::with_mock().await;
+    let answer = gateway.admin_get("/api/v1/providers").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let providers = answer.json();
+    let settings = |name: &str| {
+        let all = providers["data"].as_array().unwrap();
+        all.iter().find(|provider| provider["name"] == name).unwrap()["settings"].clone()
+    };
+    assert_eq!(settings("openai"), json!({"type": "object"}));
+    let azure = settings("azure_openai");
+    let properties = azure["properties"].as_object().unwrap();
+    assert_eq!(properties.keys().collect::<Vec<_>>(), ["resource", "api_version"]);
+    assert_eq!(azure["additionalProperties"], false);
+    gateway.stop().await;
+}
