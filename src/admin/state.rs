@@ -156,6 +156,22 @@ fn price(price: Price) -> Json {
     Json::Object(fields)
 }
 
+/// A JSON schema of the `settings` of a connection.
+fn settings(provider: Provider) -> Json {
+    let known = provider.settings();
+    if known.is_empty() {
+        return json!({ "type": "object" });
+    }
+    let of = |(name, description): &(&str, &str)| {
+        let word = json!({
+            "type": "string", "pattern": "^[A-Za-z0-9-]+$", "description": description,
+        });
+        ((*name).to_owned(), word)
+    };
+    let properties: serde_json::Map<String, Json> = known.iter().map(of).collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
 pub(super) fn providers(_state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
     call.known_query(&[])?;
     let provider = |name: &'static str| {
@@ -166,7 +182,7 @@ pub(super) fn providers(_state: &AdminState, call: &Call) -> Result<Reply, Admin
             "name": name,
             "base_url": provider.base_url(),
             "dialects": dialects,
-            "settings": { "type": "object" },
+            "settings": settings(provider),
         }))
     };
     let providers: Vec<Json> = Provider::names().filter_map(provider).collect();

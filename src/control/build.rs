@@ -30,7 +30,7 @@ use crate::json::Additions;
 use crate::limit::{Level, Limit};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
-use crate::provider::{CredentialHeader, Provider};
+use crate::provider::Provider;
 use crate::route::breaker::{Breaker, Rules};
 use crate::route::failure::{Cause, FailoverOn};
 use crate::telemetry::metrics::ProviderLabel;
@@ -228,6 +228,7 @@ impl Builder<'_> {
             provider_label: ProviderLabel::from(connection.provider),
             dialects: if connection.enabled { connection.dialects } else { Dialects::NONE },
             auth: connection.auth,
+            api_version: connection.api_version.as_deref().map(Box::from),
             head: head_lines(connection, &base_url),
             base_url,
             upstream_name,
@@ -573,10 +574,7 @@ fn head_lines(connection: &resources::Connection, url: &BaseUrl) -> HeadLines {
     }
     lines.put_slice(b"\r\n");
     if let (Auth::ApiKey, Some(credential)) = (connection.auth, &connection.credential) {
-        let name = match connection.provider.credential_header() {
-            CredentialHeader::Bearer => "authorization: Bearer ",
-            CredentialHeader::XApiKey => "x-api-key: ",
-        };
+        let name = connection.provider.credential_header().start();
         lines.put_slice(name.as_bytes());
         lines.put_slice(credential.expose().as_bytes());
         lines.put_slice(b"\r\n");

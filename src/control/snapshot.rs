@@ -123,6 +123,8 @@ pub struct Connection {
     pub dialects: Dialects,
     pub auth: Auth,
     pub base_url: BaseUrl,
+    /// Of Azure's older paths, which name the deployment.
+    pub api_version: Option<Box<str>>,
     /// The lines of the head that are the same for every request: host and credential.
     pub head: HeadLines,
     pub upstream_name: Arc<Name>,

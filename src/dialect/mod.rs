@@ -9,6 +9,8 @@ pub enum Dialect {
     Responses,
     /// Anthropic Messages, with `count_tokens`.
     Messages,
+    /// Google's `generateContent`. No endpoint of ours speaks it; providers do.
+    Gemini,
     Embeddings,
     /// `OpenAI`'s legacy Completions.
     Completions,
@@ -19,10 +21,11 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Chat,
         Self::Responses,
         Self::Messages,
+        Self::Gemini,
         Self::Embeddings,
         Self::Completions,
         Self::Moderations,
@@ -37,6 +40,7 @@ impl Dialect {
             Self::Chat => "chat",
             Self::Responses => "responses",
             Self::Messages => "messages",
+            Self::Gemini => "gemini",
             Self::Embeddings => "embeddings",
             Self::Completions => "completions",
             Self::Moderations => "moderations",

@@ -1,5 +1,9 @@
 //! What differs between providers: address, authentication, dialects.
 
+mod presets;
+
+use self::presets::PRESETS;
+pub use self::presets::Preset;
 use crate::dialect::{Dialect, Dialects};
 use crate::translate::Quirks;
 
@@ -19,37 +23,6 @@ pub enum Provider {
     Simulated,
 }
 
-/// A known `OpenAI`-compatible provider.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Preset {
-    pub name: &'static str,
-    pub base_url: Option<&'static str>,
-}
-
-const fn preset(name: &'static str, base_url: &'static str) -> Preset {
-    Preset { name, base_url: Some(base_url) }
-}
-
-static PRESETS: [Preset; 17] = [
-    Preset { name: "openai_compatible", base_url: None },
-    preset("groq", "https://api.groq.com/openai/v1"),
-    preset("together", "https://api.together.xyz/v1"),
-    preset("fireworks", "https://api.fireworks.ai/inference/v1"),
-    preset("deepseek", "https://api.deepseek.com/v1"),
-    preset("mistral", "https://api.mistral.ai/v1"),
-    preset("xai", "https://api.x.ai/v1"),
-    preset("openrouter", "https://openrouter.ai/api/v1"),
-    preset("perplexity", "https://api.perplexity.ai"),
-    preset("cerebras", "https://api.cerebras.ai/v1"),
-    preset("deepinfra", "https://api.deepinfra.com/v1/openai"),
-    preset("nvidia", "https://integrate.api.nvidia.com/v1"),
-    preset("sambanova", "https://api.sambanova.ai/v1"),
-    preset("vllm", "http://127.0.0.1:8000/v1"),
-    preset("ollama", "http://127.0.0.1:11434/v1"),
-    preset("lm_studio", "http://127.0.0.1:1234/v1"),
-    preset("llama_cpp", "http://127.0.0.1:8080/v1"),
-];
-
 /// How a credential is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialHeader {
@@ -57,6 +30,22 @@ pub enum CredentialHeader {
     Bearer,
     /// `x-api-key: …`
     XApiKey,
+    /// `api-key: …`
+    ApiKey,
+    /// `x-goog-api-key: …`
+    XGoogApiKey,
+}
+
+impl CredentialHeader {
+    /// What stands before the credential.
+    pub const fn start(self) -> &'static str {
+        match self {
+            Self::Bearer => "authorization: Bearer ",
+            Self::XApiKey => "x-api-key: ",
+            Self::ApiKey => "api-key: ",
+            Self::XGoogApiKey => "x-goog-api-key: ",
+        }
+    }
 }
 
 impl Provider {
@@ -119,25 +108,42 @@ impl Provider {
     /// The dialects that this provider speaks by itself, byte for byte.
     pub fn dialects(self) -> Dialects {
         use Dialect::{
-            Audio, Chat, Completions, Embeddings, Images, Messages, Moderations, Rerank, Responses,
+            Audio, Chat, Completions, Embeddings, Gemini, Images, Messages, Moderations, Rerank,
+            Responses,
         };
         let dialects: &[Dialect] = match self {
             Self::OpenAi => &[Chat, Responses, Embeddings, Completions, Moderations, Images, Audio],
+            Self::AzureOpenAi => &[Chat, Responses, Embeddings, Completions, Images, Audio],
+            Self::Gemini => &[Gemini],
             Self::Anthropic => &[Messages],
             Self::Cohere => &[Rerank],
             Self::Compatible(_) => {
                 &[Chat, Embeddings, Completions, Moderations, Rerank, Images, Audio]
             }
-            Self::Simulated => &Dialect::ALL,
-            Self::AzureOpenAi | Self::Gemini | Self::Bedrock | Self::Vertex => &[],
+            Self::Simulated => {
+                return Dialect::ALL.into_iter().filter(|dialect| *dialect != Gemini).collect();
+            }
+            Self::Bedrock | Self::Vertex => &[],
         };
         dialects.iter().copied().collect()
+    }
+
+    /// What the `settings` of a connection may say, and what each means: words of letters, digits
+    /// and `-`.
+    pub const fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::AzureOpenAi => &[
+                ("resource", "the name in https://NAME.openai.azure.com, in place of a base_url"),
+                ("api_version", "for the older paths, which name a deployment"),
+            ],
+            _ => &[],
+        }
     }
 
     /// How it differs from the dialect that requests are translated into for it.
     pub const fn quirks(self) -> &'static Quirks {
         match self {
-            Self::Compatible(_) => &Quirks::COMPATIBLE,
+            Self::Compatible(preset) => &preset.quirks,
             _ => &Quirks::OPENAI,
         }
     }
@@ -145,6 +151,8 @@ impl Provider {
     pub const fn credential_header(self) -> CredentialHeader {
         match self {
             Self::Anthropic => CredentialHeader::XApiKey,
+            Self::AzureOpenAi => CredentialHeader::ApiKey,
+            Self::Gemini => CredentialHeader::XGoogApiKey,
             _ => CredentialHeader::Bearer,
         }
     }

@@ -16,7 +16,7 @@ use crate::control::live::lock;
 use crate::control::snapshot::Target;
 use crate::json::Spliced;
 use crate::proxy::call::Outgoing;
-use crate::proxy::convert::Conversion;
+use crate::proxy::convert::{Conversion, in_path};
 use crate::proxy::forward::{LastAnswer, Request, Turn, credential};
 use crate::proxy::relay::Body;
 use crate::proxy::serve::Gateway;
@@ -230,13 +230,18 @@ impl Try<'_> {
         let connection = &*self.target.connection;
         let (path, forwarded) = match self.conversion {
             None => (self.request.call.endpoint.name(), &self.request.forwarded),
-            Some(conversion) => (conversion.path, &conversion.forwarded),
+            Some(conversion) => (&*conversion.path, &conversion.forwarded),
         };
         let mut head = BytesMut::with_capacity(256 + forwarded.len() + connection.head.0.len());
         head.put_slice(b"POST ");
         head.put_slice(connection.base_url.path.as_bytes());
         head.put_u8(b'/');
-        head.put_slice(path.as_bytes());
+        if let Some(version) = &connection.api_version {
+            let path = of_azure_deployment(&self.target.upstream_model, path, version);
+            head.put_slice(path.as_bytes());
+        } else {
+            head.put_slice(path.as_bytes());
+        }
         head.put_slice(if self.request.is_beta && self.conversion.is_none() {
             b"?beta=true HTTP/1.1\r\n"
         } else {
@@ -361,6 +366,14 @@ impl Try<'_> {
             now = Instant::now();
         }
         Ok(())
+    }
+}
+
+/// The older paths of Azure. Responses have no deployment in theirs.
+fn of_azure_deployment(deployment: &str, path: &str, version: &str) -> String {
+    match path {
+        "responses" => format!("{path}?api-version={version}"),
+        _ => format!("deployments/{}/{path}?api-version={version}", in_path(deployment)),
     }
 }
 

@@ -8,6 +8,7 @@ use pingora_error::{BError, ErrorType};
 use pingora_timeout::tokio_timeout as timeout;
 
 use crate::dialect::{Dialect, Endpoint};
+use crate::id::ConnectionId;
 use crate::json::{
     Additions, MultipartScan, Place, Scan, ScanError, Splice, Spliced, Taken, scan, scan_multipart,
     splice_form_model,
@@ -40,6 +41,8 @@ pub struct Call {
     /// Whom the client acts for: its header, else the `sluice` field, else the dialect's own field.
     pub end_user: Option<Box<str>>,
     pub previous_response_id: Option<Box<str>>,
+    /// The connection that keeps the previous response, once that has been looked up.
+    pub made_by: Option<ConnectionId>,
     pub options: Options,
     form: Form,
 }
@@ -94,6 +97,7 @@ impl Call {
             max_tokens: found.max_tokens,
             end_user: options.end_user.clone().or_else(|| found.end_user.take()),
             previous_response_id: found.previous_response_id.take(),
+            made_by: None,
             options,
             form: Form::Json(Box::new(found)),
         })
@@ -116,6 +120,7 @@ impl Call {
             max_tokens: None,
             end_user: options.end_user.clone().or_else(|| found.end_user.take()),
             previous_response_id: None,
+            made_by: None,
             options,
             form: Form::Multipart(found),
         })

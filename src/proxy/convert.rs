@@ -2,6 +2,8 @@
 //!
 //! Only the attempt decides: the next target of the same request may speak it.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
@@ -24,7 +26,7 @@ use crate::translate::{
 pub struct Conversion {
     pub body: Spliced,
     /// What follows the connection's base URL.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// The client's headers that mean something to this provider.
     pub forwarded: Bytes,
     pub answer: Translation,
@@ -87,7 +89,7 @@ impl Reading {
                 Ok(written) => {
                     return Ok(Some(Box::new(Conversion {
                         body: Spliced::same(&Bytes::from(written.body)),
-                        path: path(dialect),
+                        path: path(dialect, &target.upstream_model, asked.is_stream()),
                         forwarded: forwarded_to(dialect, forwarded),
                         answer: written.answer,
                     })));
@@ -110,12 +112,32 @@ fn is_sealed_elsewhere(call: &Call, deployment: &Deployment) -> bool {
         && has_carried_seal(&call.body)
 }
 
-const fn path(dialect: Dialect) -> &'static str {
+fn path(dialect: Dialect, model: &str, is_stream: bool) -> Cow<'static, str> {
     match dialect {
-        Dialect::Responses => "responses",
-        Dialect::Messages => "messages",
-        _ => "chat/completions",
+        Dialect::Responses => "responses".into(),
+        Dialect::Messages => "messages".into(),
+        Dialect::Gemini => {
+            let method =
+                if is_stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+            format!("models/{}:{method}", in_path(model)).into()
+        }
+        _ => "chat/completions".into(),
     }
+}
+
+/// A name as one segment of a path.
+pub fn in_path(name: &str) -> String {
+    let mut segment = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b':' => {
+                segment.push(char::from(byte));
+            }
+            // Writing into a text cannot fail.
+            _ => drop(write!(segment, "%{byte:02X}")),
+        }
+    }
+    segment
 }
 
 /// The lines of a head without those that only the client's own dialect means.

@@ -79,7 +79,14 @@ pub fn select(
     now: Millis,
     refused: impl Fn(&Target) -> Option<Box<Refused>>,
 ) -> Result<Selected, Unselected> {
-    let speaks = |target: &Target| convert::takes(target, call.endpoint);
+    // What a connection keeps, no other knows.
+    let made_by = call
+        .made_by
+        .filter(|made_by| deployment.targets.iter().any(|target| target.connection.id == *made_by));
+    let speaks = |target: &Target| {
+        convert::takes(target, call.endpoint)
+            && made_by.is_none_or(|made_by| target.connection.id == made_by)
+    };
     if !deployment.targets.iter().any(|target| 0 < target.weight && speaks(target)) {
         return Err(Unselected::Rejected(no_speaker(&deployment, call)));
     }

@@ -246,6 +246,9 @@ impl Gateway {
         ctx.payload = payload::begin(known, recorder, (client.headers(), &body));
         let recorder = self::recorder(ctx);
         let mut call = Call::parse(endpoint, client.headers(), body)?;
+        if let Some(previous) = &call.previous_response_id {
+            call.made_by = self.stored.made_by(known.environment.id, previous);
+        }
         note_call(recorder, &call, known);
         let deployment = select::resolve(&call, &known.key, &known.environment)?;
         recorder.deployment(&deployment);

@@ -67,11 +67,16 @@ impl StoredResponses {
         }
     }
 
+    /// The connection that made `id`, if that is remembered.
+    pub fn made_by(&self, environment: EnvironmentId, id: &str) -> Option<ConnectionId> {
+        lock(&self.0).by_id.get(&(environment, Box::from(id))).copied()
+    }
+
     /// The connection that made `id`; one that is not remembered can only be of the environment's
     /// one connection for responses.
     pub fn find(&self, known: &Known, id: &str) -> Result<StoredTarget, Rejection> {
         let environment = &known.environment;
-        let made_by = lock(&self.0).by_id.get(&(environment.id, Box::from(id))).copied();
+        let made_by = self.made_by(environment.id, id);
         let mut speakers = environment
             .reachable
             .values()
@@ -253,14 +258,8 @@ pub(super) fn passthrough_line(
     key: Option<&Secret>,
     lines: &mut BytesMut,
 ) {
-    use crate::provider::CredentialHeader;
     let (Auth::Passthrough, Some(key)) = (connection.auth, key) else { return };
-    match connection.provider.credential_header() {
-        CredentialHeader::Bearer => {
-            lines.extend_from_slice(b"authorization: Bearer ");
-            lines.extend_from_slice(key.expose().as_bytes());
-            lines.extend_from_slice(b"\r\n");
-        }
-        CredentialHeader::XApiKey => headers::line("x-api-key", key.expose().as_bytes(), lines),
-    }
+    lines.extend_from_slice(connection.provider.credential_header().start().as_bytes());
+    lines.extend_from_slice(key.expose().as_bytes());
+    lines.extend_from_slice(b"\r\n");
 }

@@ -49,6 +49,7 @@ pub fn classify(dialect: Dialect, event: &Event<'_>) -> Class {
         Dialect::Responses | Dialect::Messages => typed(name, data),
         Dialect::Embeddings
         | Dialect::Moderations
+        | Dialect::Gemini
         | Dialect::Rerank
         | Dialect::Images
         | Dialect::Audio => media(name, data),
@@ -70,6 +71,7 @@ pub fn is_stream_end(dialect: Dialect, event: &Event<'_>) -> bool {
         Dialect::Messages => event_type(name, data) == b"message_stop",
         Dialect::Embeddings
         | Dialect::Moderations
+        | Dialect::Gemini
         | Dialect::Rerank
         | Dialect::Images
         | Dialect::Audio => is_done(data) || is_media_end(event_type(name, data)),

@@ -48,6 +48,7 @@ pub fn event_text_bytes(dialect: Dialect, data: &[u8]) -> usize {
         Dialect::Responses => first(&[&keys.delta]),
         Dialect::Embeddings
         | Dialect::Moderations
+        | Dialect::Gemini
         | Dialect::Rerank
         | Dialect::Images
         | Dialect::Audio => 0,
@@ -69,6 +70,7 @@ pub fn answer_text_bytes(dialect: Dialect, body: &[u8]) -> usize {
         Dialect::Responses => all(&[&keys.text, &keys.arguments]),
         Dialect::Embeddings
         | Dialect::Moderations
+        | Dialect::Gemini
         | Dialect::Rerank
         | Dialect::Images
         | Dialect::Audio => 0,

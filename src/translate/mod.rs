@@ -12,6 +12,7 @@ mod chat;
 mod errors;
 mod fields;
 pub mod form;
+mod gemini;
 mod ids;
 mod json_tool;
 mod messages;
@@ -115,10 +116,10 @@ pub enum Whole {
 
 /// The dialects that can be translated into, for a client of the first: the ones that say most
 /// alike come first.
-const PREFERENCES: [(Dialect, [Dialect; 3]); 3] = [
-    (Dialect::Chat, [Dialect::Chat, Dialect::Messages, Dialect::Responses]),
-    (Dialect::Responses, [Dialect::Responses, Dialect::Messages, Dialect::Chat]),
-    (Dialect::Messages, [Dialect::Messages, Dialect::Responses, Dialect::Chat]),
+const PREFERENCES: [(Dialect, [Dialect; 4]); 3] = [
+    (Dialect::Chat, [Dialect::Chat, Dialect::Messages, Dialect::Gemini, Dialect::Responses]),
+    (Dialect::Responses, [Dialect::Responses, Dialect::Messages, Dialect::Gemini, Dialect::Chat]),
+    (Dialect::Messages, [Dialect::Messages, Dialect::Responses, Dialect::Gemini, Dialect::Chat]),
 ];
 
 /// The dialects of a target in which a request of `client` can be asked, best first.
@@ -185,6 +186,7 @@ impl Asked {
         let (body, json_tool) = match upstream.dialect {
             Dialect::Responses => (responses::request_write::write(&self.request, upstream)?, None),
             Dialect::Messages => messages::request_write::write(&self.request, upstream)?,
+            Dialect::Gemini => (gemini::request_write::write(&self.request, upstream)?, None),
             _ => (chat::request_write::write(&self.request, upstream)?, None),
         };
         let answer = Translation {
@@ -211,6 +213,7 @@ impl Translation {
         let mut answer = match self.upstream {
             Dialect::Responses => responses::answer_read::read(body),
             Dialect::Messages => messages::answer_read::read(body),
+            Dialect::Gemini => gemini::answer_read::read(body),
             _ => chat::answer_read::read(body),
         }?;
         if let Some(name) = &self.json_tool {

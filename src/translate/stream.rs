@@ -2,7 +2,7 @@
 
 use super::form::{Event, Open, Start, Stop, Usage, WireError};
 use super::json_tool::Unwrapper;
-use super::{Echo, Translation, chat, messages, responses};
+use super::{Echo, Translation, chat, gemini, messages, responses};
 use crate::dialect::Dialect;
 use crate::sse::{self, Splitter};
 
@@ -59,6 +59,7 @@ enum Reader {
     Chat(chat::stream_read::Reader),
     Responses(responses::stream_read::Reader),
     Messages(messages::stream_read::Reader),
+    Gemini(gemini::stream_read::Reader),
 }
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl StreamTranslator {
         let reader = match translation.upstream {
             Dialect::Responses => Reader::Responses(responses::stream_read::Reader::default()),
             Dialect::Messages => Reader::Messages(messages::stream_read::Reader::default()),
+            Dialect::Gemini => Reader::Gemini(gemini::stream_read::Reader::default()),
             _ => Reader::Chat(chat::stream_read::Reader::default()),
         };
         let writer = match translation.client {
@@ -113,6 +115,7 @@ impl StreamTranslator {
     pub fn finish(&mut self, out: &mut String) {
         let Self { splitter, core } = self;
         splitter.finish(|event| core.event(&event, out));
+        core.finish(out);
     }
 
     pub fn progress(&self) -> &Progress {
@@ -148,6 +151,7 @@ impl Core {
             Reader::Chat(reader) => reader.push(name, data, &mut events),
             Reader::Responses(reader) => reader.push(name, data, &mut events),
             Reader::Messages(reader) => reader.push(name, data, &mut events),
+            Reader::Gemini(reader) => reader.push(data, &mut events),
         };
         for event in events.drain(..) {
             self.take(event, out);
@@ -155,6 +159,17 @@ impl Core {
         self.events = events;
         if !is_read && self.progress.end == StreamEnd::Open {
             self.progress.end = StreamEnd::Broken;
+        }
+    }
+
+    /// Some dialects end a stream by saying nothing more.
+    fn finish(&mut self, out: &mut String) {
+        if let Reader::Gemini(reader) = &mut self.reader {
+            let mut events = Vec::new();
+            reader.finish(&mut events);
+            for event in events {
+                self.take(event, out);
+            }
         }
     }
 

@@ -48,6 +48,7 @@ mod limits;
 mod models;
 mod options;
 mod payloads;
+mod providers;
 mod redis_server;
 mod reload;
 mod routes;

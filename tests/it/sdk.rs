@@ -135,7 +135,7 @@ pub(crate) async fn scenarios(gateway: &TestGateway, script: &'static str) -> St
 }
 
 /// Where `tests/sdk/install` puts the SDKs: beside the build, unless the environment says otherwise.
-fn sdk_dir() -> PathBuf {
+pub(crate) fn sdk_dir() -> PathBuf {
     let beside_the_build = || {
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_sluice"));
         binary.ancestors().nth(2).unwrap().join("sdk")

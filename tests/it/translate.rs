@@ -540,3 +540,96 @@ async fn sdks_reach_providers_of_other_dialects() {
         gateway.stop().await;
     }
 }
+
+/// A mock of somebody else's, in a process of its own that ends with its input.
+struct OtherMock {
+    process: std::process::Child,
+    url: String,
+}
+
+impl OtherMock {
+    fn start() -> Self {
+        use std::io::BufRead as _;
+        let node = std::fs::canonicalize(crate::sdk::sdk_dir().join("node"))
+            .unwrap_or_else(|error| panic!("{error}: run tests/sdk/install"));
+        let mut process = std::process::Command::new("node")
+            .arg("tests/sdk/aimock.mjs")
+            .env("SLUICE_NODE_DIR", node)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        std::io::BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        assert!(url.starts_with("http://"), "run tests/sdk/install: {url}");
+        Self { process, url: url.trim().to_owned() }
+    }
+}
+
+impl Drop for OtherMock {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        drop(self.process.wait());
+    }
+}
+
+/// Against a mock that is not ours: every client on Anthropic, Gemini, Azure by deployment and an
+/// `OpenAI`-compatible provider says the same, whole and streamed, and can go on with the results.
+#[tokio::test]
+async fn independent_mock_is_understood() {
+    let mock = tokio::task::spawn_blocking(OtherMock::start).await.unwrap();
+    let url = &mock.url;
+    let mut text = String::from(
+        "[[workspaces]]\nslug = \"acme\"\n[[workspaces.environments]]\nslug = \"production\"\n",
+    );
+    let targets = [
+        ("anthropic", format!("{url}/v1"), ""),
+        ("gemini", format!("{url}/v1beta"), ""),
+        ("azure_openai", format!("{url}/openai"), "settings = { api_version = \"2024-10-21\" }\n"),
+        ("openai_compatible", format!("{url}/v1"), ""),
+    ];
+    for (provider, url, more) in &targets {
+        text += &format!(
+            "[[workspaces.environments.connections]]\nname = \"{provider}\"\nprovider = \"{provider}\"\n\
+             base_url = \"{url}\"\ncredential = \"sk-provider\"\n{more}\
+             [[workspaces.environments.models]]\nalias = \"{provider}\"\n\
+             connection = \"{provider}\"\nupstream_model = \"some-model\"\n"
+        );
+    }
+    text += "[[workspaces.environments.keys]]\nname = \"app\"\nsecret = \"${KEY}\"\n\
+             scopes = { endpoints = \"all\", models = \"all\", deployments = \"all\" }\n";
+    let gateway = Builder::new(&text).start().await;
+    for asked in ["hello", "the weather"] {
+        for front in FRONTS {
+            let mut reference = None::<Said>;
+            // What passes byte for byte is the mock's own, and leaves fields away that others send.
+            let is_translated = |provider: &str| match front {
+                "chat" => matches!(provider, "anthropic" | "gemini"),
+                "responses" => provider != "azure_openai",
+                _ => provider != "anthropic",
+            };
+            for (provider, ..) in targets.iter().filter(|(provider, ..)| is_translated(provider)) {
+                for is_stream in [false, true] {
+                    let mut body = body(front, provider, is_stream);
+                    let field = if front == "responses" { "input" } else { "messages" };
+                    body[field] = json!([{"role": "user", "content": asked}]);
+                    let answer = post(&gateway, front, &body).await;
+                    let shown = String::from_utf8_lossy(&answer.body).into_owned();
+                    let at = format!("{front} -> {provider}, stream: {is_stream}: {shown}");
+                    assert_eq!((answer.status, answer.end), (200, End::Whole), "{at}");
+                    let whole = if is_stream {
+                        collected(front, &events(&answer))
+                    } else {
+                        json_of(&answer)
+                    };
+                    let said = said(front, &whole);
+                    let said = Said { input_tokens: 0, output_tokens: 0, ..said };
+                    let reference = reference.get_or_insert_with(|| said.clone());
+                    assert_eq!(said, *reference, "{at}");
+                    assert_eq!(said.calls.len(), if asked == "hello" { 0 } else { 2 }, "{at}");
+                }
+            }
+        }
+    }
+    gateway.stop().await;
+}

@@ -15,6 +15,8 @@ pub(crate) struct Wire {
 /// One request that has been read, to be answered.
 pub(crate) struct Exchange {
     stream: TcpStream,
+    /// The request line and the headers.
+    pub(crate) head: String,
 }
 
 impl Wire {
@@ -71,7 +73,7 @@ impl Exchange {
                 let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
                 let length = content_length(&head);
                 if end + 4 + length <= bytes.len() {
-                    return Some(Self { stream });
+                    return Some(Self { stream, head });
                 }
             }
             if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {

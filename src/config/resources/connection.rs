@@ -21,7 +21,16 @@ pub(super) fn read(fields: Fields<'_>, names: &mut Names) -> Connection {
         item.problem("must not hold `/`");
     }
     let provider = fields.require("provider").and_then(|item| provider(&item));
-    let base_url = base_url(&fields, provider);
+    let azure = if provider == Some(Provider::AzureOpenAi) {
+        azure(&fields)
+    } else {
+        unenforced::free_table(&fields, "settings");
+        Azure::default()
+    };
+    let base_url = match azure.base_url() {
+        Some(url) if fields.get("base_url").is_none() => Some(url),
+        _ => base_url(&fields, provider),
+    };
     let credential_item = fields.get("credential");
     let credential = credential_item.as_ref().and_then(credential);
     let auth = match fields.get("auth") {
@@ -52,15 +61,49 @@ pub(super) fn read(fields: Fields<'_>, names: &mut Names) -> Connection {
         base_url,
         credential,
         auth: auth.unwrap_or(Auth::None),
+        api_version: azure.api_version,
         dialects: dialects(&fields, provider),
         limits: limits(&fields),
         enabled: fields.flag("enabled", true),
     };
-    unenforced::free_table(&fields, "settings");
     check_description(&fields);
     check_labels(&fields);
     fields.finish();
     connection
+}
+
+/// The settings of a connection to Azure.
+#[derive(Default)]
+struct Azure {
+    resource: Option<String>,
+    api_version: Option<String>,
+}
+
+impl Azure {
+    /// The address of a resource: with an API version the older one, whose paths name deployments.
+    fn base_url(&self) -> Option<BaseUrl> {
+        let resource = self.resource.as_ref()?;
+        let path = if self.api_version.is_some() { "/openai" } else { "/openai/v1" };
+        url::base_url(&format!("https://{resource}.openai.azure.com{path}")).ok()
+    }
+}
+
+fn azure(fields: &Fields<'_>) -> Azure {
+    let Some(settings) = fields.get("settings").and_then(|item| item.fields()) else {
+        return Azure::default();
+    };
+    let word = |name: &'static str| {
+        let item = settings.get(name)?;
+        let text = item.text()?;
+        let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if text.is_empty() || !is_word {
+            item.problem("must be letters, digits and `-`");
+        }
+        Some(text.to_owned())
+    };
+    let azure = Azure { resource: word("resource"), api_version: word("api_version") };
+    settings.finish();
+    azure
 }
 
 fn provider(item: &Item<'_>) -> Option<Provider> {
@@ -107,7 +150,7 @@ fn default_auth(
     base_url: Option<&BaseUrl>,
     has_credential: bool,
 ) -> Auth {
-    const WITHOUT_KEYS: [&str; 4] = ["vllm", "ollama", "lm_studio", "llama_cpp"];
+    const WITHOUT_KEYS: [&str; 5] = ["vllm", "sglang", "ollama", "lm_studio", "llama_cpp"];
     let is_free = match provider {
         Some(Provider::Simulated) => true,
         Some(Provider::Compatible(preset)) => {

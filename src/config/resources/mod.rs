@@ -122,6 +122,8 @@ pub struct Connection {
     pub base_url: Option<BaseUrl>,
     pub credential: Option<Secret>,
     pub auth: Auth,
+    /// Of Azure's older paths, which name the deployment: `/deployments/NAME/…?api-version=…`.
+    pub api_version: Option<String>,
     /// What this connection speaks: the provider's own dialects and those listed on top.
     pub dialects: Dialects,
     pub health_check: Option<HealthCheck>,

@@ -10,7 +10,8 @@ use super::{Asked, Quirks, Translation, Upstream};
 use crate::dialect::Dialect;
 
 const FRONTS: [Dialect; 3] = [Dialect::Chat, Dialect::Responses, Dialect::Messages];
-const UPSTREAMS: [Dialect; 3] = [Dialect::Chat, Dialect::Responses, Dialect::Messages];
+const UPSTREAMS: [Dialect; 4] =
+    [Dialect::Chat, Dialect::Responses, Dialect::Messages, Dialect::Gemini];
 
 /// The request of `client` as `upstream` gets it, or the refusal in words.
 fn written(

@@ -100,6 +100,7 @@ impl Usage {
             | Dialect::Embeddings
             | Dialect::Completions
             | Dialect::Moderations
+            | Dialect::Gemini
             | Dialect::Rerank
             | Dialect::Images
             | Dialect::Audio => self.open_ai(&mut converted),

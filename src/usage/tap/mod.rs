@@ -396,6 +396,7 @@ impl Seen {
             | Dialect::Embeddings
             | Dialect::Completions
             | Dialect::Moderations
+            | Dialect::Gemini
             | Dialect::Rerank
             | Dialect::Images
             | Dialect::Audio => self.n_events - self.n_comments == 1 || has_usage(data),
@@ -465,6 +466,7 @@ impl Seen {
             | Dialect::Messages
             | Dialect::Completions
             | Dialect::Moderations
+            | Dialect::Gemini
             | Dialect::Rerank => BODY_BYTES_MAX,
         }
     }

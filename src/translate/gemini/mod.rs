@@ -1,0 +1,5 @@
+//! Google's `generateContent`, as a provider speaks it.
+
+pub(super) mod answer_read;
+pub(super) mod request_write;
+pub(super) mod stream_read;
