@@ -17,7 +17,7 @@ pub(super) fn begin(
     recorder: &Recorder,
     (headers, body): (&HeaderMap, &Bytes),
 ) -> Option<Box<Exchange>> {
-    let settings = known.environment.settings;
+    let settings = &known.environment.settings;
     let has_bodies = match settings.payload_logging {
         PayloadLogging::Off => return None,
         PayloadLogging::Metadata => false,
