@@ -19,6 +19,7 @@ mod client;
 mod harness;
 mod postgres_server;
 
+mod additions;
 mod admin_commands;
 mod admin_document;
 mod admin_openapi;

@@ -15,6 +15,7 @@ use crate::price::Price;
 use crate::provider::Provider;
 use crate::secret::Secret;
 
+mod additions;
 mod connection;
 mod deployment;
 pub use deployment::DEFAULT_HEARTBEAT;
@@ -70,16 +71,20 @@ pub struct Workspace {
 }
 
 /// What a workspace decides for everything in it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct WorkspaceSettings {
     /// How long its usage rows are kept; `None` leaves it to the process.
     pub retention_days: Option<u16>,
+    /// Come first in the system prompts of all requests.
+    pub instructions: Option<String>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Environment {
     pub slug: String,
     pub name: String,
+    /// Follow those of the workspace.
+    pub instructions: Option<String>,
     pub limits: Vec<Limit>,
     pub connections: Vec<Connection>,
     pub models: Vec<Model>,
@@ -176,9 +181,16 @@ pub struct Deployment {
     pub on_disconnect: OnDisconnect,
     /// Silence on a stream after which a comment is sent; `None` switches it off.
     pub heartbeat: Option<Duration>,
+    pub default_params: Params,
+    pub override_params: Params,
+    /// Follow those of the environment; the client's own come after them.
+    pub instructions: Option<String>,
     pub limits: Vec<Limit>,
     pub enabled: bool,
 }
+
+/// Top-level members of request bodies, with their values as JSON.
+pub type Params = Vec<(String, String)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Strategy {

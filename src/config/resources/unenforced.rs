@@ -10,7 +10,6 @@ const WARNING: &str = "is read but not enforced by this version";
 /// What `settings` of a workspace can hold besides those of [`super::workspace`].
 pub(super) fn workspace_settings(fields: &Fields<'_>) {
     cache(fields);
-    instructions(fields);
     if let Some(item) = fields.get("payload_logging") {
         item.warning(WARNING);
         one_of(&item, &["off", "metadata", "full"]);
@@ -19,7 +18,6 @@ pub(super) fn workspace_settings(fields: &Fields<'_>) {
 
 /// What an environment can hold besides its resources.
 pub(super) fn environment_policies(fields: &Fields<'_>) {
-    instructions(fields);
     rules(fields);
     free_tables(fields, "priority_pools");
 }
@@ -27,10 +25,7 @@ pub(super) fn environment_policies(fields: &Fields<'_>) {
 /// What a deployment can hold besides its targets.
 pub(super) fn deployment_policies(fields: &Fields<'_>) {
     cache(fields);
-    instructions(fields);
     rules(fields);
-    free_table(fields, "default_params");
-    free_table(fields, "override_params");
     let Some(item) = fields.get("guards") else { return };
     item.warning(WARNING);
     for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
@@ -67,13 +62,6 @@ fn cache(fields: &Fields<'_>) {
     fields.number("max_bytes", 1..=1 << 40, 1_u64 << 28);
     fields.flag("only_deterministic", false);
     fields.finish();
-}
-
-fn instructions(fields: &Fields<'_>) {
-    if let Some(item) = fields.get("instructions") {
-        item.warning(WARNING);
-        item.text();
-    }
 }
 
 fn rules(fields: &Fields<'_>) {

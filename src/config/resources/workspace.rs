@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::additions::instructions;
 use super::limit::limits;
 use super::names::{Names, is_slug, refer};
 use super::{
@@ -99,6 +100,7 @@ fn settings(fields: &Fields<'_>) -> WorkspaceSettings {
     let retention_days = fields.get("retention_days");
     let settings = WorkspaceSettings {
         retention_days: retention_days.and_then(|item| item.number(&(1..=3_650))),
+        instructions: instructions(&fields),
     };
     fields.finish();
     settings
@@ -131,6 +133,7 @@ pub(super) fn environment(
     let environment = Environment {
         name: title(&fields, &slug),
         slug,
+        instructions: instructions(&fields),
         limits: limits(&fields),
         connections,
         models,
