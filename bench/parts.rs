@@ -147,20 +147,20 @@ fn planning() -> Box<dyn FnMut()> {
 }
 
 fn tap_json() -> Box<dyn FnMut()> {
-    let answer = sample::answer(2_048);
+    let answer = Bytes::from(sample::answer(2_048));
     Box::new(move || {
         let mut tap = Tap::new(Dialect::Chat, TapMode::Json).framed();
-        tap.push(black_box(answer.as_bytes()));
+        tap.push(black_box(&answer));
         drop(black_box(tap.finish()));
     })
 }
 
 fn tap_stream() -> Box<dyn FnMut()> {
-    let events = sample::events(100);
+    let events: Vec<Bytes> = sample::events(100).into_iter().map(Bytes::from).collect();
     Box::new(move || {
         let mut tap = Tap::new(Dialect::Chat, TapMode::Events);
         for event in &events {
-            tap.push(black_box(event.as_bytes()));
+            tap.push(black_box(event));
         }
         drop(black_box(tap.finish()));
     })
