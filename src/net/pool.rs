@@ -15,6 +15,7 @@ use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead as _, ReadBuf};
 
 use crate::clock::Millis;
+use crate::net::alarm::Alarm;
 
 /// How long a connection may wait.
 pub const IDLE_MAX: Duration = Duration::from_secs(55);
@@ -41,6 +42,7 @@ struct Waiting {
 
 struct Connection {
     stream: Stream,
+    alarm: Alarm,
     since: Millis,
     place: Place,
 }
@@ -68,19 +70,18 @@ impl Drop for Place {
 
 impl Idle {
     /// The connection that was used last and is still good.
-    pub fn take(&self) -> Option<Stream> {
-        let now = Millis::now();
+    pub fn take(&self, now: Millis) -> Option<(Stream, Alarm)> {
         loop {
             let mut connection = self.lock().connections.pop()?;
             if connection.is_good(now) {
-                return Some(connection.stream);
+                return Some((connection.stream, connection.alarm));
             }
         }
     }
 
     /// Keeps a connection on which nothing is under way. In a full pool it takes the place of the
     /// oldest of its address; without one it is closed.
-    pub fn put(self: &Arc<Self>, stream: Stream, pool: &Arc<Pool>) {
+    pub fn put(self: &Arc<Self>, (stream, alarm): (Stream, Alarm), pool: &Arc<Pool>) {
         let place = pool.place();
         let mut waiting = self.lock();
         let place = match place {
@@ -88,7 +89,7 @@ impl Idle {
             None if waiting.connections.is_empty() => return,
             None => waiting.connections.remove(0).place,
         };
-        waiting.connections.push(Connection { stream, since: Millis::now(), place });
+        waiting.connections.push(Connection { stream, alarm, since: Millis::now(), place });
         if !std::mem::replace(&mut waiting.is_swept, true) {
             drop(tokio::spawn(sweep(Arc::downgrade(self))));
         }

@@ -4,14 +4,14 @@
 //! Of an event stream everything up to the first content is held, so that an early error can fail
 //! over. Of a short JSON answer all is held, so that a client never sees half of one.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout as timeout;
 
-use crate::clock::Millis;
 use crate::control::live::lock;
 use crate::control::snapshot::Target;
 use crate::json::Spliced;
@@ -93,12 +93,16 @@ pub async fn attempt(
 ) -> Result<Box<Answer>, Box<Failed>> {
     let answered = one.answer(row).await;
     let mut row = row.clone();
-    row.total_us = one.elapsed_us();
+    let now = Instant::now();
+    row.total_us = one.micros_at(now);
     match answered {
         Ok((status, headers, body)) => {
             row.is_maybe_billed = false;
-            let latency = one.began.elapsed();
-            lock(&one.target.live.latency).observe(Millis::now(), latency);
+            if is_success(status) {
+                row.first_token_us = Some(row.total_us);
+            }
+            let latency = now.saturating_duration_since(one.began);
+            lock(&one.target.live.latency).observe(now.into(), latency);
             let target = Arc::clone(one.target);
             let began = one.began;
             Ok(Box::new(Answer { status, headers, body, target, turn, row, began }))
@@ -122,13 +126,14 @@ impl Try<'_> {
         }
     }
 
-    fn elapsed_us(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    fn micros_at(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.began);
+        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// `limit`, but not past the deadline of the request; and which of the two it is.
-    fn within(&self, limit: Duration, failure: Failure) -> (Duration, Failure) {
-        let left = self.request.deadline.saturating_duration_since(Instant::now());
+    /// `limit` from `now` on, but not past the deadline of the request; and which of the two it is.
+    fn within(&self, now: Instant, limit: Duration, failure: Failure) -> (Duration, Failure) {
+        let left = self.request.deadline.saturating_duration_since(now);
         if left < limit { (left, Failure::TotalTimeout) } else { (limit, failure) }
     }
 
@@ -139,11 +144,12 @@ impl Try<'_> {
             Some(conversion) => Outgoing { body: conversion.body.clone(), has_usage_chunk: false },
         };
         let mut sent = self.send(&outgoing.body, &mut row.is_maybe_billed).await?;
-        row.headers_us = Some(self.elapsed_us());
+        let now = Instant::now();
+        row.headers_us = Some(self.micros_at(now));
         let status = sent.head.status;
         let headers = std::mem::take(&mut sent.head.headers);
         row.status = Some(status);
-        if !(200..300).contains(&status) {
+        if !is_success(status) {
             // Rare and large: on the heap.
             return Box::pin(self.refused(status, headers, sent)).await;
         }
@@ -153,11 +159,10 @@ impl Try<'_> {
         };
         let mut body = Box::new(body);
         if body.is_events() {
-            self.hold_events(&mut body).await?;
+            self.hold_events(&mut body, now).await?;
         } else if body.is_json() {
-            self.hold_whole(&mut body).await?;
+            self.hold_whole(&mut body, now).await?;
         }
-        row.first_token_us = Some(self.elapsed_us());
         Ok((status, headers, body))
     }
 
@@ -166,11 +171,13 @@ impl Try<'_> {
     async fn send(&self, body: &Spliced, has_left: &mut bool) -> Result<Sent, Failure> {
         let head = self.head(body.len());
         let mut is_new_wanted = false;
+        let mut now = self.began;
         loop {
             let (time, failure) =
-                self.within(self.target.timeouts.connect, Failure::ConnectTimeout);
+                self.within(now, self.target.timeouts.connect, Failure::ConnectTimeout);
             let connector = &self.gateway.connector;
             let connection = &self.target.connection;
+            let time = (now, time);
             let opened = upstream::connect(connector, connection, is_new_wanted, time).await;
             let link = opened.map_err(|error| match error {
                 Failure::ConnectTimeout => failure,
@@ -178,10 +185,13 @@ impl Try<'_> {
             })?;
             let is_reused = link.is_reused;
             *has_left = true;
-            let began = Instant::now();
-            match self.exchange(link, &head, body).await {
-                Err((_, IsStale(true))) if is_reused && began.elapsed() < STALE_MAX => {
+            if !is_reused {
+                now = Instant::now(); // To connect took its time.
+            }
+            match self.exchange(link, now, (&head, body)).await {
+                Err((_, IsStale(true))) if is_reused && now.elapsed() < STALE_MAX => {
                     is_new_wanted = true;
+                    now = Instant::now();
                 }
                 Err((failure, _)) => return Err(failure),
                 Ok(sent) => return Ok(sent),
@@ -192,12 +202,14 @@ impl Try<'_> {
     /// One request and the head of its answer, under the timeout for heads.
     async fn exchange(
         &self,
-        link: Link,
-        head: &[u8],
-        body: &Spliced,
+        mut link: Link,
+        now: Instant,
+        (head, body): (&[u8], &Spliced),
     ) -> Result<Sent, (Failure, IsStale)> {
-        let (time, failure) = self.within(self.target.timeouts.headers, Failure::HeadersTimeout);
-        let exchanged = async {
+        let headers_max = self.target.timeouts.headers;
+        let (time, failure) = self.within(now, headers_max, Failure::HeadersTimeout);
+        let mut alarm = std::mem::take(&mut link.alarm);
+        let exchanged = pin!(async {
             let (unanswered, written) = link.send(head, body).await;
             // An upstream may answer, and close, before it has read everything.
             let read = unanswered.read_head().await;
@@ -206,8 +218,11 @@ impl Try<'_> {
                 (Ok(()), NoHead::Closed) => (Failure::Reset, IsStale(true)),
                 (Ok(()), NoHead::Malformed) => (Failure::MalformedHead, IsStale(false)),
             })
-        };
-        timeout(time, exchanged).await.unwrap_or(Err((failure, IsStale(false))))
+        });
+        let sent = alarm.within(time, exchanged).await;
+        let mut sent = sent.unwrap_or(Err((failure, IsStale(false))))?;
+        sent.alarm = alarm;
+        Ok(sent)
     }
 
     /// The head of the request, built from nothing.
@@ -283,9 +298,10 @@ impl Try<'_> {
     }
 
     /// Reads a stream until its first content, or until an error says that there will be none.
-    async fn hold_events(&self, body: &mut Body) -> Result<(), NoAnswer> {
-        let (time, failure) =
-            self.within(self.target.timeouts.first_token, Failure::FirstTokenTimeout);
+    async fn hold_events(&self, body: &mut Body, now: Instant) -> Result<(), NoAnswer> {
+        let first_max = self.target.timeouts.first_token;
+        let (time, failure) = self.within(now, first_max, Failure::FirstTokenTimeout);
+        let mut alarm = body.lend_alarm();
         let held = async {
             loop {
                 match body.opening() {
@@ -300,11 +316,9 @@ impl Try<'_> {
                 body.read().await?;
             }
         };
-        match timeout(time, held).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(failure)) => Err(failure.into()),
-            Err(_elapsed) => Err(failure.into()),
-        }
+        alarm.within(time, pin!(held)).await.unwrap_or(Err(failure))?;
+        body.return_alarm(alarm);
+        Ok(())
     }
 
     /// An error before any content. What is the caller's own fault is passed on as it came.
@@ -327,11 +341,13 @@ impl Try<'_> {
     }
 
     /// Reads a JSON answer to its end, unless it is a long one.
-    async fn hold_whole(&self, body: &mut Body) -> Result<(), NoAnswer> {
+    async fn hold_whole(&self, body: &mut Body, mut now: Instant) -> Result<(), NoAnswer> {
         let mut limit = (self.target.timeouts.first_token, Failure::FirstTokenTimeout);
         while body.held_bytes() < WHOLE_BYTES_MAX || body.must_be_whole() {
-            let (time, failure) = self.within(limit.0, limit.1);
-            timeout(time, body.read()).await.map_err(|_elapsed| failure)??;
+            let (time, failure) = self.within(now, limit.0, limit.1);
+            let mut alarm = body.lend_alarm();
+            alarm.within(time, pin!(body.read())).await.map_err(|_elapsed| failure)??;
+            body.return_alarm(alarm);
             if body.is_done() {
                 return body.check_whole().map_err(|failure| {
                     let answer = body.take_failed().map(|(status, body)| {
@@ -342,6 +358,7 @@ impl Try<'_> {
                 });
             }
             limit = (self.target.timeouts.idle, Failure::IdleTimeout);
+            now = Instant::now();
         }
         Ok(())
     }
@@ -350,6 +367,10 @@ impl Try<'_> {
 /// The header of an error that is ours to write.
 pub(super) fn json_type() -> (header::HeaderName, HeaderValue) {
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+}
+
+const fn is_success(status: u16) -> bool {
+    matches!(status, 200..300)
 }
 
 /// Whether a pooled connection was closed by the upstream before the request reached it.

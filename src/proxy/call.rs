@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use pingora_error::{BError, ErrorType};
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout as timeout;
 
 use crate::dialect::{Dialect, Endpoint};
 use crate::json::{
@@ -175,6 +175,9 @@ fn is_multipart(content_type: &str) -> bool {
 }
 
 fn is_json(content_type: &str) -> bool {
+    if content_type == "application/json" {
+        return true; // As nearly all write it.
+    }
     let essence = essence(content_type).to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
@@ -201,7 +204,11 @@ fn bad_body(error: &ScanError) -> Rejection {
 }
 
 /// Reads the whole body, because clients may put `model` after a long `messages`.
-pub async fn read_body(client: &mut Client<'_>, limits: BodyLimits) -> Result<Bytes, Stop> {
+pub async fn read_body(
+    client: &mut Client<'_>,
+    limits: BodyLimits,
+    began: Instant,
+) -> Result<Bytes, Stop> {
     let too_large = || Stop::Rejected(Rejection::TooLarge { bytes_max: limits.bytes_max });
     let declared = client
         .headers()
@@ -213,7 +220,6 @@ pub async fn read_body(client: &mut Client<'_>, limits: BodyLimits) -> Result<By
     if expects_continue(client) {
         client.send_continue().await.map_err(Stop::Gone)?;
     }
-    let began = Instant::now();
     let Some(first) = read_part(client, limits.stall_timeout).await? else {
         return Ok(Bytes::new());
     };

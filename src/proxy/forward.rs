@@ -175,14 +175,15 @@ impl Gateway {
                     tally.refused.get_or_insert(refused);
                     break;
                 }
-                let Some(turn) = Turn::take(target, Millis::now()) else {
+                let now = Instant::now();
+                let Some(turn) = Turn::take(target, now.into()) else {
                     recorder.end_attempt(false);
                     break;
                 };
                 self.count_again(retry, &tally);
                 tally.n_attempts += 1;
                 let aim = (target, conversion.as_deref());
-                let failed = match self.attempt(request, aim, turn, recorder).await {
+                let failed = match self.attempt(request, aim, (turn, now), recorder).await {
                     Ok(answer) => return Ok(answer),
                     Err(failed) => failed,
                 };
@@ -251,18 +252,18 @@ impl Gateway {
         &self,
         request: &Request<'_>,
         (target, conversion): (&Arc<Target>, Option<&Conversion>),
-        turn: Turn,
+        (turn, began): (Turn, Instant),
         recorder: &mut Recorder,
     ) -> Result<Box<Answer>, Box<Failed>> {
-        recorder.begin(&target.row);
-        let began = Instant::now();
-        let started_us = recorder.elapsed_us();
+        let started_us = recorder.micros_at(began);
+        recorder.begin(&target.row, started_us);
         let one = Try { gateway: self, request, target, conversion, began, started_us };
         let mut under_way = UnderWay { row: Some(one.row()), one: &one, recorder };
         let row = under_way.row.as_mut().expect("it is under way");
         let result = attempt::attempt(&one, turn, row).await;
         under_way.row = None;
-        under_way.recorder.waited(began.elapsed());
+        let row = result.as_ref().map_or_else(|failed| &failed.row, |answer| &answer.row);
+        under_way.recorder.waited(Duration::from_micros(row.total_us));
         result
     }
 

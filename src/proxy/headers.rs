@@ -68,19 +68,24 @@ fn is_forwarded(name: &str) -> bool {
 
 /// Writes the client's forwarded headers as lines of a head.
 pub fn forward(headers: &HeaderMap, out: &mut BytesMut) {
+    let (mut agent, mut parent) = (None, None);
     for (name, value) in headers {
         if is_forwarded(name.as_str()) {
             line(name.as_str(), value.as_bytes(), out);
+        } else if *name == header::USER_AGENT {
+            agent.get_or_insert(value);
+        } else if *name == TRACEPARENT {
+            parent.get_or_insert(value);
         }
     }
     out.put_slice(b"user-agent: ");
-    if let Some(agent) = headers.get(header::USER_AGENT) {
+    if let Some(agent) = agent {
         out.put_slice(agent.as_bytes());
         out.put_u8(b' ');
     }
     out.put_slice(AGENT.as_bytes());
     out.put_slice(b"\r\n");
-    if let Some(parent) = headers.get(&TRACEPARENT).and_then(continued) {
+    if let Some(parent) = parent.and_then(continued) {
         line("traceparent", parent.as_bytes(), out);
     }
 }

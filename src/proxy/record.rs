@@ -116,8 +116,8 @@ impl Recorder {
     }
 
     /// Microseconds since the request began.
-    pub fn elapsed_us(&self) -> u64 {
-        micros(self.began.elapsed())
+    pub fn micros_at(&self, now: Instant) -> u64 {
+        micros(now.saturating_duration_since(self.began))
     }
 
     pub fn began(&self) -> Instant {
@@ -145,8 +145,7 @@ impl Recorder {
     }
 
     /// The request goes upstream: from here on it leaves a row even if the process ends first.
-    pub fn begin(&mut self, target: &Arc<RowTarget>) {
-        let started_us = self.elapsed_us();
+    pub fn begin(&mut self, target: &Arc<RowTarget>, started_us: u64) {
         if std::mem::replace(&mut self.is_begun, true) {
             return;
         }

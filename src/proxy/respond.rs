@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora_error::BError;
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout as timeout;
 use serde_json::json;
 use uuid::Uuid;
 

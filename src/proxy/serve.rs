@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::clock::{Clock, Millis};
+use crate::clock::Clock;
 use crate::config::server::OnFull;
 use crate::control::State;
 use crate::control::snapshot::Target;
@@ -233,10 +233,11 @@ impl Gateway {
         endpoint: Endpoint,
     ) -> Result<Served, Stop> {
         let reading = Instant::now();
-        let body = call::read_body(client, self.limits.body).await?;
+        let body = call::read_body(client, self.limits.body, reading).await?;
+        let now = Instant::now();
         let request_id = ctx.request_id;
         let recorder = recorder(ctx);
-        recorder.waited(reading.elapsed());
+        recorder.waited(now.saturating_duration_since(reading));
         recorder.note(|row| row.request_bytes = body.len() as u64);
         let call = Call::parse(endpoint, client.headers(), body)?;
         note_call(recorder, &call, known);
@@ -250,7 +251,7 @@ impl Gateway {
             Box::pin(limits::admit_shared(recorder, of, self.counting())).await?;
         }
         let refused = |target: &Target| recorder.refused_at(target);
-        let selected = select::select(deployment, &call, &known.key, Millis::now(), refused)
+        let selected = select::select(deployment, &call, &known.key, now.into(), refused)
             .map_err(|why| self.unselected(why))?;
         let total = selected.total_timeout();
         let total = call.options.timeout.map_or(total, |asked| asked.min(total));

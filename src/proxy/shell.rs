@@ -12,7 +12,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{BError, Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout as timeout;
 
 use crate::dialect::Envelope;
 use crate::id::new_request_id;

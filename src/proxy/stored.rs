@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::{HeaderName, HeaderValue, header};
@@ -95,7 +95,8 @@ impl Gateway {
     pub(super) async fn stored_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>, BError> {
         let stored = ctx.stored.as_ref().ok_or_else(lost)?;
         if let Some(recorder) = &mut ctx.recorder {
-            recorder.begin(&stored.target.row);
+            let started_us = recorder.micros_at(Instant::now());
+            recorder.begin(&stored.target.row, started_us);
         }
         let connection = &*stored.target.connection;
         let name = &connection.upstream_name;

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
 use pingora_error::{BError, ErrorType};
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout as timeout;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::clock::Millis;
@@ -18,6 +18,7 @@ use crate::control::snapshot::Connection;
 use crate::head::answer::{AnswerHead, Framing, take_head};
 use crate::head::chunked::ChunkedCheck;
 use crate::json::Spliced;
+use crate::net::alarm::Alarm;
 use crate::net::peer::UpstreamPeer;
 use crate::net::pool::Pool;
 use crate::net::resolve::{Addresses, NoAddress};
@@ -37,6 +38,7 @@ pub struct Link {
     peer: UpstreamPeer,
     /// Taken from the pool: the upstream may have closed it meanwhile.
     pub is_reused: bool,
+    pub alarm: Alarm,
 }
 
 /// A connection on which the request has been sent.
@@ -59,6 +61,8 @@ pub struct Sent {
     peer: UpstreamPeer,
     pub head: AnswerHead,
     body: Incoming,
+    /// Of the connection.
+    pub alarm: Alarm,
 }
 
 /// Finds or makes a connection within `time`.
@@ -66,10 +70,11 @@ pub async fn connect(
     connector: &TransportConnector,
     connection: &Connection,
     is_new_wanted: bool,
-    time: Duration,
+    (now, time): (Instant, Duration),
 ) -> Result<Link, Failure> {
-    let deadline = Instant::now() + time;
-    let addresses = addresses(connection).await?;
+    let deadline = now + time;
+    let now = Millis::from(now);
+    let addresses = addresses(connection, now).await?;
     let is_up = |address: &SocketAddr| {
         connection.health.as_ref().is_none_or(|health| health.is_healthy(*address))
     };
@@ -78,8 +83,8 @@ pub async fn connect(
     let mut failure = Failure::Dns;
     for (n_tried, address) in in_turn.enumerate() {
         let peer = connection.live.peer(address, &connection.base_url);
-        if !is_new_wanted && let Some(stream) = peer.idle().take() {
-            return Ok(Link { stream, peer, is_reused: true });
+        if !is_new_wanted && let Some((stream, alarm)) = peer.idle().take(now) {
+            return Ok(Link { stream, peer, is_reused: true, alarm });
         }
         // An address that swallows packets leaves its share of the time to the others.
         let left = deadline.saturating_duration_since(Instant::now());
@@ -87,7 +92,9 @@ pub async fn connect(
         // Rare and large: on the heap, so that requests on pooled connections do not carry it.
         let opened = Box::pin(connector.new_stream(&peer));
         match timeout(share, opened).await {
-            Ok(Ok(stream)) => return Ok(Link { stream, peer, is_reused: false }),
+            Ok(Ok(stream)) => {
+                return Ok(Link { stream, peer, is_reused: false, alarm: Alarm::default() });
+            }
             Ok(Err(error)) => {
                 tracing::debug!(connection = &*connection.name, %error, "cannot connect");
                 failure = connect_failure(&error);
@@ -112,9 +119,9 @@ fn in_turn(
 }
 
 /// The addresses that may be reached.
-async fn addresses(connection: &Connection) -> Result<Arc<[SocketAddr]>, Failure> {
+async fn addresses(connection: &Connection, now: Millis) -> Result<Arc<[SocketAddr]>, Failure> {
     let name = &connection.upstream_name;
-    let mut found = name.addresses(Millis::now());
+    let mut found = name.addresses(now);
     if matches!(found, Addresses::Unusable(NoAddress::Unresolved)) {
         name.resolved(RESOLVE_MAX).await;
         found = name.addresses(Millis::now());
@@ -182,7 +189,7 @@ impl Unanswered {
                     };
                     let Self { stream, peer } = self;
                     let body = Incoming::new(read, left);
-                    return Ok(Sent { stream, peer, head, body });
+                    return Ok(Sent { stream, peer, head, body, alarm: Alarm::default() });
                 }
                 None => {}
             }
@@ -211,7 +218,7 @@ impl Sent {
     /// Gives the connection back, if it is clean.
     pub fn release(self, pool: &Arc<Pool>) {
         if self.head.is_kept && self.body.is_clean() {
-            self.peer.idle().put(self.stream, pool);
+            self.peer.idle().put((self.stream, self.alarm), pool);
         }
     }
 }
@@ -269,7 +276,7 @@ mod tests {
         }
         sent.release(&Arc::new(Pool::new(1)));
         let _still_open = upstream.await.unwrap();
-        Ok((body, peer.idle().take().is_some()))
+        Ok((body, peer.idle().take(Millis::now()).is_some()))
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, StatusCode};
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_core::protocols::{Shutdown, Stream};
 use pingora_error::{BError, Error, ErrorType};
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout as timeout;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::head::check::{self, Framing, Version};

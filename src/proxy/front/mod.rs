@@ -20,13 +20,14 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout as timeout;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::control::live::lock;
 use crate::head::HeadError;
 use crate::head::check::{self, Framing};
 use crate::head::chunked::{ChunkError, ChunkedCheck};
+use crate::net::alarm::Alarm;
 use crate::proxy::client::Exchange;
 use crate::proxy::front::chunk_guard::ChunkGuard;
 use crate::proxy::serve::Gateway;
@@ -128,20 +129,22 @@ impl Front {
     /// Serves the requests of an HTTP/1.1 connection until it closes.
     async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
         let mut stop = pin!(signalled(shutdown));
+        let mut alarm = Alarm::default();
         let ip = peer_ip(&stream);
         let mut idle_max = self.limits.header_timeout; // A new connection has to say something.
         for served in 0.. {
-            let read = match self.next_head(&mut stream, stop.as_mut(), idle_max).await {
-                Ok(read) => read,
-                Err(NoHead::Quiet) => return,
-                Err(NoHead::TooSlow) => {
-                    self.metrics.malformed_requests.inc(Malformed::HeadTimeout);
-                    return refuse(stream, &TOO_SLOW, &[]).await;
-                }
-                Err(NoHead::TooLarge(head)) => {
-                    return self.refuse(stream, &check::oversized(&head), &head).await;
-                }
-            };
+            let read =
+                match self.next_head(&mut stream, stop.as_mut(), (&mut alarm, idle_max)).await {
+                    Ok(read) => read,
+                    Err(NoHead::Quiet) => return,
+                    Err(NoHead::TooSlow) => {
+                        self.metrics.malformed_requests.inc(Malformed::HeadTimeout);
+                        return refuse(stream, &TOO_SLOW, &[]).await;
+                    }
+                    Err(NoHead::TooLarge(head)) => {
+                        return self.refuse(stream, &check::oversized(&head), &head).await;
+                    }
+                };
             let Read { bytes: mut rest, end } = read;
             let head = rest.split_to(end).freeze();
             let checked = match check::check(&head) {
@@ -202,13 +205,16 @@ impl Front {
         &self,
         stream: &mut Stream,
         stop: Pin<&mut impl Future<Output = ()>>,
-        idle_max: Duration,
+        (alarm, idle_max): (&mut Alarm, Duration),
     ) -> Result<Read, NoHead> {
         let mut bytes = BytesMut::with_capacity(READ_BYTES);
-        let first = tokio::select! {
-            biased;
-            read = timeout(idle_max, stream.read_buf(&mut bytes)) => read,
-            () = stop => return Err(NoHead::Quiet),
+        let first = {
+            let read = pin!(stream.read_buf(&mut bytes));
+            tokio::select! {
+                biased;
+                read = alarm.within(idle_max, read) => read,
+                () = stop => return Err(NoHead::Quiet),
+            }
         };
         if !matches!(first, Ok(Ok(1..))) {
             return Err(NoHead::Quiet); // Closed, or idle for too long.

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::translated::Translated;
 use crate::dialect::Dialect;
 use crate::head::answer::Framing;
+use crate::net::alarm::Alarm;
 use crate::proxy::attempt::is_json;
 use crate::proxy::forward::Request;
 use crate::proxy::upstream::Sent;
@@ -307,6 +308,17 @@ impl Body {
             return Some(self.ready_bytes);
         }
         headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
+    /// The timer of the upstream's connection: what is read borrows all of the body.
+    pub fn lend_alarm(&mut self) -> Alarm {
+        self.sent.as_mut().map(|sent| std::mem::take(&mut sent.alarm)).unwrap_or_default()
+    }
+
+    pub fn return_alarm(&mut self, alarm: Alarm) {
+        if let Some(sent) = &mut self.sent {
+            sent.alarm = alarm;
+        }
     }
 
     /// What can go to the client.

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora_error::{BError, ErrorType};
-use tokio::time::sleep_until;
 
 pub use self::body::{Accepted, Body};
 use crate::config::resources::{OnDisconnect, Timeouts};
@@ -170,15 +169,18 @@ impl Gateway {
                     sent.release(&self.pool);
                 }
             }
+            if is_done {
+                for part in answer.body.take_ready() {
+                    client.write(part).await.map_err(Broken::Client)?;
+                }
+                // What came before the break is the client's.
+                checked.map_err(Broken::Upstream)?;
+                return client.finish().await.map_err(Broken::Client);
+            }
             let waiting = Instant::now();
             for part in answer.body.take_ready() {
                 client.write(part).await.map_err(Broken::Client)?;
                 pace.last_write = waiting;
-            }
-            // What came before the break is the client's.
-            checked.map_err(Broken::Upstream)?;
-            if is_done {
-                return client.finish().await.map_err(Broken::Client);
             }
             client.flush().await.map_err(Broken::Client)?;
             let more = next_part(client, &mut answer.body, &mut pace).await;
@@ -330,15 +332,15 @@ async fn next_part(
 ) -> Result<(), Broken> {
     let n_messages = body.n_messages();
     let is_at_boundary = body.is_at_boundary();
+    let mut alarm = body.lend_alarm();
     {
         let mut read = pin!(body.read());
-        let mut timer = pin!(sleep_until(pace.next_look().into()));
         loop {
             tokio::select! {
                 biased;
                 read = &mut read => break read.map_err(Broken::Upstream)?,
                 error = client.left() => return Err(Broken::Client(error)),
-                () = &mut timer => {}
+                () = alarm.reached(pace.next_look()) => {}
             }
             match pace.due(Instant::now(), is_at_boundary) {
                 Due::Nothing => {}
@@ -350,9 +352,9 @@ async fn next_part(
                     pace.last_write = Instant::now();
                 }
             }
-            timer.as_mut().reset(pace.next_look().into());
         }
     }
+    body.return_alarm(alarm);
     // A provider's comments keep a connection awake, but they are no progress.
     if n_messages < body.n_messages() || !body.is_events() {
         pace.last_progress = Instant::now();

@@ -98,21 +98,22 @@ impl Draft {
     pub fn placed(&mut self, salt: Salt, at: u64, kind: Kind, rows_before: u32) -> &[u8] {
         let header = header(kind, self.length, rows_before, self.payload_crc);
         let crc = header_crc(salt, at, &header);
-        for (to, from) in self.bytes.iter_mut().zip(header.into_iter().chain(crc.to_le_bytes())) {
-            *to = from;
+        if let Some((place, rest)) = self.bytes.split_first_chunk_mut() {
+            *place = header;
+            if let Some(place) = rest.first_chunk_mut() {
+                *place = crc.to_le_bytes();
+            }
         }
         &self.bytes
     }
 }
 
 fn header(kind: Kind, length: u32, rows_before: u32, payload_crc: u32) -> [u8; 20] {
-    let mut header = [0; 20];
-    let parts = [length.to_le_bytes(), rows_before.to_le_bytes(), payload_crc.to_le_bytes()];
-    let bytes = MAGIC.into_iter().chain([kind as u8]).chain(parts.into_iter().flatten());
-    for (to, from) in header.iter_mut().zip(bytes) {
-        *to = from;
-    }
-    header
+    let [m0, m1, m2] = MAGIC;
+    let [l0, l1, l2, l3] = length.to_le_bytes();
+    let [r0, r1, r2, r3] = rows_before.to_le_bytes();
+    let [p0, p1, p2, p3] = payload_crc.to_le_bytes();
+    [m0, m1, m2, kind as u8, l0, l1, l2, l3, r0, r1, r2, r3, p0, p1, p2, p3, 0, 0, 0, 0]
 }
 
 fn header_crc(salt: Salt, at: u64, header: &[u8; 20]) -> u32 {

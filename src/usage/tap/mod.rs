@@ -12,6 +12,7 @@ mod tests;
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use memchr::memmem::{Finder, FinderRev};
 use serde::Deserialize;
 use serde_json::Value;
@@ -113,6 +114,9 @@ struct Reader {
 enum Input {
     Events(Splitter),
     Body {
+        /// The only part so far: most answers have one, which is kept as it came.
+        first: Bytes,
+        /// All parts, when there are several.
         bytes: Vec<u8>,
         /// Only the end is kept.
         is_tail: bool,
@@ -171,7 +175,7 @@ impl Tap {
     pub fn new(dialect: Dialect, mode: TapMode) -> Self {
         let input = match mode {
             TapMode::Events => Input::Events(Splitter::default()),
-            TapMode::Json => Input::Body { bytes: Vec::new(), is_tail: false },
+            TapMode::Json => Input::Body { first: Bytes::new(), bytes: Vec::new(), is_tail: false },
         };
         let seen = Seen {
             dialect,
@@ -211,10 +215,10 @@ impl Tap {
     }
 
     /// Reads the next bytes of the answer.
-    pub fn push(&mut self, chunk: &[u8]) {
+    pub fn push(&mut self, chunk: &Bytes) {
         let reader = &mut self.reader;
         match &mut self.inflater {
-            None => reader.push(chunk),
+            None => reader.push_part(chunk),
             Some(inflater) => {
                 if inflater.push(chunk, |plain| reader.push(plain)).is_err() {
                     self.has_given_up = true;
@@ -274,6 +278,19 @@ impl Tap {
 }
 
 impl Reader {
+    fn push_part(&mut self, part: &Bytes) {
+        match &mut self.input {
+            Input::Body { first, bytes, is_tail: false }
+                if first.is_empty()
+                    && bytes.is_empty()
+                    && part.len() <= self.seen.body_bytes_max() =>
+            {
+                *first = part.clone();
+            }
+            _ => self.push(part),
+        }
+    }
+
     fn push(&mut self, chunk: &[u8]) {
         match &mut self.input {
             Input::Events(splitter) => {
@@ -283,7 +300,8 @@ impl Reader {
                     self.last_boundary = Some(end);
                 });
             }
-            Input::Body { bytes, is_tail } => {
+            Input::Body { first, bytes, is_tail } => {
+                bytes.extend_from_slice(&std::mem::take(first));
                 bytes.extend_from_slice(chunk);
                 if !*is_tail && bytes.len() > self.seen.body_bytes_max() {
                     *is_tail = true;
@@ -302,8 +320,9 @@ impl Reader {
         let Self { input, mut seen, .. } = self;
         match input {
             Input::Events(mut splitter) => splitter.finish(|event| seen.event(&event)),
-            Input::Body { bytes, is_tail: false } => seen.body(&bytes),
-            Input::Body { bytes, is_tail: true } => seen.tail(&bytes),
+            Input::Body { bytes, is_tail: true, .. } => seen.tail(&bytes),
+            Input::Body { first, bytes, .. } if bytes.is_empty() => seen.body(&first),
+            Input::Body { bytes, .. } => seen.body(&bytes),
         }
         seen.finish()
     }
@@ -535,10 +554,11 @@ fn closing_report(dialect: Dialect, body: &[u8]) -> Option<Report> {
         return None;
     }
     let value = rest.trim_ascii_start().strip_prefix(b":")?;
-    let mut values = serde_json::Deserializer::from_slice(value).into_iter();
+    // As text: bytes would be checked again at each string.
+    let value = std::str::from_utf8(value).ok()?;
+    let mut values = serde_json::Deserializer::from_str(value).into_iter();
     let usage = values.next()?.ok()?;
-    let rest = value.get(values.byte_offset()..)?;
-    let mut cursor = Cursor::new(std::str::from_utf8(rest).ok()?);
+    let mut cursor = Cursor::new(value.get(values.byte_offset()..)?);
     while cursor.member(false).ok()?.is_some() {
         cursor.skip_value(1).ok()?;
     }
@@ -553,7 +573,11 @@ fn closing_report(dialect: Dialect, body: &[u8]) -> Option<Report> {
 
 /// The id and the model at the beginning of an answer, as far as they are there.
 fn opening_report(head: &[u8]) -> Report {
-    let valid = head.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let valid = std::str::from_utf8(head).unwrap_or_else(|broken| {
+        // A character may be cut in two.
+        let valid = head.get(..broken.valid_up_to()).unwrap_or_default();
+        std::str::from_utf8(valid).unwrap_or_default()
+    });
     let mut report = Report::default();
     top_level_strings(valid, |key, value| match key {
         "id" => report.id = value.into(),

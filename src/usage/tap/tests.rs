@@ -52,7 +52,7 @@ data: {"type":"message_stop"}
 
 fn observe(dialect: Dialect, mode: TapMode, bytes: &[u8]) -> Observed {
     let mut tap = Tap::new(dialect, mode);
-    tap.push(bytes);
+    tap.push(&Bytes::copy_from_slice(bytes));
     tap.finish()
 }
 
@@ -242,7 +242,7 @@ fn what_comes_first_decides_how_a_stream_opens() {
     let text = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
     let opening = |events: &[&str]| {
         let mut tap = Tap::new(Dialect::Chat, TapMode::Events);
-        tap.push(events.concat().as_bytes());
+        tap.push(&Bytes::from(events.concat()));
         (tap.opening(), matches!(tap.end(), End::Error(_)))
     };
     assert_eq!(opening(&[": ping\n\n", role]), (Opening::Preamble, false));
@@ -270,7 +270,7 @@ fn usage_of_a_long_answer_is_found_at_its_end() {
     );
     let mut tap = Tap::new(Dialect::Embeddings, TapMode::Json);
     for chunk in body.as_bytes().chunks(16_000) {
-        tap.push(chunk);
+        tap.push(&Bytes::copy_from_slice(chunk));
         let Input::Body { bytes, .. } = &tap.reader.input else { unreachable!() };
         assert!(bytes.len() <= 2 * TAIL_BYTES + 16_000);
     }
@@ -339,7 +339,7 @@ fn compressed(encoding: &str, plain: &[u8]) -> Vec<u8> {
 fn observe_compressed(encoding: &str, compressed: &[u8], chunk_bytes: usize) -> Observed {
     let mut tap = Tap::encoded(Dialect::Chat, TapMode::Json, encoding).unwrap();
     for chunk in compressed.chunks(chunk_bytes) {
-        tap.push(chunk);
+        tap.push(&Bytes::copy_from_slice(chunk));
     }
     tap.finish()
 }
@@ -396,7 +396,7 @@ proptest! {
         at.sort_unstable();
         let mut tap = Tap::new(dialect, TapMode::Events);
         for pair in at.windows(2) {
-            tap.push(&events.as_bytes()[pair[0]..pair[1]]);
+            tap.push(&Bytes::copy_from_slice(&events.as_bytes()[pair[0]..pair[1]]));
         }
         prop_assert!(tap.is_at_boundary());
         let (split_up, whole) = (tap.finish(), stream(dialect, events));
