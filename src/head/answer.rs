@@ -55,20 +55,23 @@ fn parse(head: &Bytes) -> Result<AnswerHead, Malformed> {
         return Err(Malformed);
     }
     let mut headers = HeaderMap::with_capacity(response.headers.len());
+    let (mut has_encoding, mut has_connection) = (false, false);
     for line in &*response.headers {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed)?;
+        has_encoding |= name == header::TRANSFER_ENCODING;
+        has_connection |= name == header::CONNECTION;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value));
         headers.append(name, value.map_err(|_| Malformed)?);
     }
     let status = response.code.ok_or(Malformed)?;
     let is_old = response.version == Some(0);
     let framing = framing(status, &headers)?;
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    if has_encoding {
         headers.remove(header::CONTENT_LENGTH); // It counts no more than the other says.
     }
     let is_kept = framing != Framing::UntilClose
         && !(is_old && framing == Framing::Chunked)
-        && keeps_open(&headers, !is_old);
+        && if has_connection { keeps_open(&headers, !is_old) } else { !is_old };
     Ok(AnswerHead { status, headers, framing, is_kept })
 }
 

@@ -33,21 +33,21 @@ pub struct PresentedKeys<'a> {
 }
 
 pub fn presented_keys(headers: &HeaderMap) -> PresentedKeys<'_> {
-    let mut found = PresentedKeys::default();
-    let mut other = None;
-    for value in KEY_HEADERS.iter().flat_map(|name| headers.get_all(name)) {
+    // The places of the first of each, in one pass over all headers.
+    let (mut own, mut other) = (None, None);
+    for (name, value) in headers {
+        let Some(place) = KEY_HEADERS.iter().position(|one| one == name) else { continue };
         let key = without_bearer(value.as_bytes());
-        if key.starts_with(crate::key::PREFIX) {
-            found.virtual_key.get_or_insert(key);
-        } else if !key.is_empty() {
-            other.get_or_insert(key);
+        let found = if key.starts_with(crate::key::PREFIX) { &mut own } else { &mut other };
+        if !key.is_empty() && found.is_none_or(|(before, _): (usize, &[u8])| place < before) {
+            *found = Some((place, key));
         }
     }
-    match found.virtual_key {
-        Some(_) => found.passthrough = other,
-        None => found.virtual_key = other,
+    let [own, other] = [own, other].map(|found| found.map(|(_, key)| key));
+    match own {
+        Some(_) => PresentedKeys { virtual_key: own, passthrough: other },
+        None => PresentedKeys { virtual_key: other, passthrough: None },
     }
-    found
 }
 
 fn without_bearer(value: &[u8]) -> &[u8] {
@@ -185,6 +185,21 @@ mod tests {
         let keys = presented_keys(&headers);
         assert_eq!(keys.virtual_key, Some(&b"vk_1"[..]));
         assert_eq!(keys.passthrough, Some(&b"sk-own"[..]));
+    }
+
+    #[test]
+    fn place_decides_between_keys_and_not_the_order_of_the_headers() {
+        let headers = map(&[
+            ("api-key", "vk_2"),
+            ("x-goog-api-key", "sk-3"),
+            ("authorization", "Bearer vk_1"),
+            ("x-api-key", "sk-4"),
+        ]);
+        let keys = presented_keys(&headers);
+        assert_eq!(keys.virtual_key, Some(&b"vk_1"[..]));
+        assert_eq!(keys.passthrough, Some(&b"sk-4"[..]));
+        let headers = map(&[("x-goog-api-key", "sk-3"), ("api-key", " "), ("x-api-key", "sk-4")]);
+        assert_eq!(presented_keys(&headers).virtual_key, Some(&b"sk-4"[..]));
     }
 
     #[test]

@@ -170,7 +170,6 @@ impl Translated {
             end: self.end.clone(),
             is_degraded: self.is_broken,
             response_id: None,
-            model: None,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::sse::{
 use crate::usage::record::{Tokens, UsageSource};
 
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// How much of a longer answer is looked at for its id and model.
+/// How much of a longer answer is looked at for its id.
 const HEAD_BYTES: usize = 4 * 1024;
 /// How much of a short one.
 const OPENING_BYTES: usize = 512;
@@ -98,8 +98,6 @@ pub struct Observed {
     pub is_degraded: bool,
     /// The id of the response that a later request may continue; Responses only.
     pub response_id: Option<Box<str>>,
-    /// The model that the provider says it was.
-    pub model: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -145,7 +143,6 @@ struct Seen {
     opening: Opening,
     end: End,
     response_id: Option<Box<str>>,
-    model: Option<Box<str>>,
 }
 
 /// The members of an answer, or of an event, that matter here.
@@ -153,7 +150,6 @@ struct Seen {
 #[serde(default)]
 struct Report {
     id: Value,
-    model: Value,
     usage: Option<Usage>,
 }
 
@@ -189,7 +185,6 @@ impl Tap {
             opening: Opening::default(),
             end: End::default(),
             response_id: None,
-            model: None,
         };
         Self {
             inflater: None,
@@ -379,7 +374,12 @@ impl Seen {
         }
     }
 
-    /// Whether `event` is worth parsing: it may have usage, or the first news of the id and model.
+    /// Whether the id of a response has still to be found.
+    fn wants_id(&self) -> bool {
+        self.dialect == Dialect::Responses && self.response_id.is_none()
+    }
+
+    /// Whether `event` is worth parsing: it may have usage, or the first news of the id.
     fn may_report(&self, event: &Event<'_>) -> bool {
         let Event::Message { name, data } = *event else {
             return false;
@@ -390,7 +390,7 @@ impl Seen {
                 let is_delta = name.ends_with(b"delta") && name != b"message_delta"
                     || name == b"ping"
                     || name == b"content_block_stop";
-                !is_error && !is_delta && (self.model.is_none() || has_usage(data))
+                !is_error && !is_delta && (self.wants_id() || has_usage(data))
             }
             Dialect::Chat
             | Dialect::Embeddings
@@ -425,9 +425,6 @@ impl Seen {
     }
 
     fn take(&mut self, report: Report) {
-        if self.model.is_none() {
-            self.model = report.model.as_str().map(Box::from);
-        }
         if self.dialect == Dialect::Responses && self.response_id.is_none() {
             self.response_id = report.id.as_str().map(Box::from);
         }
@@ -469,7 +466,7 @@ impl Seen {
         }
     }
 
-    /// Reads the id and the model at the beginning of a long answer, as far as they are there.
+    /// Reads the id at the beginning of a long answer, if it is there.
     fn head(&mut self, head: &[u8]) {
         self.take(opening_report(head));
     }
@@ -510,7 +507,6 @@ impl Seen {
             end: self.end,
             is_degraded: self.is_degraded || converted.is_absurd,
             response_id: self.response_id,
-            model: self.model,
         }
     }
 }
@@ -540,8 +536,8 @@ impl Observed {
     }
 }
 
-/// What a whole answer reports, read from its two ends: usage stands behind the bulk, id and model
-/// before it. `None` when it is not found there, and all of the answer must be walked over.
+/// What a whole answer reports, read from its two ends: usage stands behind the bulk, the id before
+/// it. `None` when it is not found there, and all of the answer must be walked over.
 ///
 /// In JSON a quote that no backslash stands before, and that a name and a colon follow, opens a key.
 /// When what follows the key's value closes one object and ends, the key is at the top level of an
@@ -565,13 +561,15 @@ fn closing_report(dialect: Dialect, body: &[u8]) -> Option<Report> {
     if cursor.peek_token().is_some() {
         return None;
     }
-    let opening = opening_report(before.get(..OPENING_BYTES).unwrap_or(before));
+    if dialect != Dialect::Responses {
+        return Some(Report { usage, ..Report::default() });
+    }
     // Of a response the id must be known, wherever it stands.
-    let is_all = dialect != Dialect::Responses || !opening.id.is_null();
-    is_all.then_some(Report { usage, ..opening })
+    let opening = opening_report(before.get(..OPENING_BYTES).unwrap_or(before));
+    (!opening.id.is_null()).then_some(Report { usage, ..opening })
 }
 
-/// The id and the model at the beginning of an answer, as far as they are there.
+/// The id at the beginning of an answer, if it is there.
 fn opening_report(head: &[u8]) -> Report {
     let valid = std::str::from_utf8(head).unwrap_or_else(|broken| {
         // A character may be cut in two.
@@ -579,10 +577,10 @@ fn opening_report(head: &[u8]) -> Report {
         std::str::from_utf8(valid).unwrap_or_default()
     });
     let mut report = Report::default();
-    top_level_strings(valid, |key, value| match key {
-        "id" => report.id = value.into(),
-        "model" => report.model = value.into(),
-        _ => {}
+    top_level_strings(valid, |key, value| {
+        if key == "id" {
+            report.id = value.into();
+        }
     });
     report
 }
@@ -602,7 +600,6 @@ fn whole_report(body: &[u8]) -> Option<Report> {
         let value = cursor.slice(start..cursor.at());
         match cursor.decode(&member.key).as_deref() {
             Some("id") => report.id = serde_json::from_str(value).ok()?,
-            Some("model") => report.model = serde_json::from_str(value).ok()?,
             Some("usage") => report.usage = serde_json::from_str(value).ok()?,
             _ => {}
         }

@@ -84,7 +84,6 @@ fn chat_stream_is_read() {
         }
     );
     assert_eq!(observed.source, UsageSource::Reported);
-    assert_eq!(observed.model.as_deref(), Some("gpt-4o-2024"));
     assert_eq!((observed.response_id, observed.end), (None, End::Proper));
     assert_eq!((observed.text_bytes, observed.n_events), (5, 5));
     assert!(observed.is_final && !observed.is_degraded);
@@ -122,7 +121,6 @@ fn messages_stream_is_read() {
             ..Tokens::default()
         }
     );
-    assert_eq!(observed.model.as_deref(), Some("claude"));
     assert_eq!(observed.end, End::Proper);
     assert!(observed.is_final && !observed.is_degraded);
 }
@@ -277,7 +275,6 @@ fn usage_of_a_long_answer_is_found_at_its_end() {
     let observed = tap.finish();
     assert_eq!(observed.tokens.input_uncached, Some(77));
     assert_eq!((observed.end, observed.is_degraded), (End::Proper, false));
-    assert_eq!(observed.model.as_deref(), Some("e-1"));
 
     let cut_off = observe(Dialect::Embeddings, TapMode::Json, &body.as_bytes()[..2_000_000]);
     assert_eq!((cut_off.end, cut_off.source), (End::Open, UsageSource::None));
