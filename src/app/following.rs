@@ -4,29 +4,41 @@
 //! PostgreSQL says at once that something has changed; looking now and then is the safety net, and
 //! all that SQLite has. A thread of its own does it, because a store may let it wait.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::app::resident::Resident;
-use crate::control::store::{Bell, Store};
+use crate::config::server::StateUrl;
+use crate::control::follow::Follower;
+use crate::control::store::{Bell, Store, copy};
 
 /// How often the revision is looked at, whether anybody has rung or not.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Between two copies of a state that changes.
+const COPY_EVERY: Duration = Duration::from_secs(2);
+/// A copy says until when it was right, whether anything changes or not.
+const RENEW_AFTER: Duration = Duration::from_mins(15);
 
 /// Follows until the process ends.
 pub(super) fn run(resident: &Resident, signal: &watch::Receiver<bool>) {
     let has_ended = || signal.has_changed().is_err() || *signal.borrow();
     let mut bell = None;
     let mut trouble = None;
+    let mut copies = Copies::default();
     loop {
         wait(&resident.follower.store, &mut bell);
         if has_ended() {
             return;
         }
         match resident.follow() {
-            Ok(_) if trouble.take().is_some() => tracing::info!("the state is followed again"),
-            Ok(_) => {}
+            Ok(_) => {
+                if trouble.take().is_some() {
+                    tracing::info!("the state is followed again");
+                }
+                copies.keep(resident);
+            }
             Err(error) => {
                 let text = error.to_string();
                 if trouble.as_ref() != Some(&text) {
@@ -38,6 +50,37 @@ pub(super) fn run(resident: &Resident, signal: &watch::Receiver<bool>) {
                 }
             }
         }
+    }
+}
+
+/// Copies of what is followed, for a start without the store.
+#[derive(Default)]
+struct Copies {
+    revision: Option<i64>,
+    /// When a copy may be made, and when one must be even if nothing has changed.
+    times: Option<(Instant, Instant)>,
+}
+
+impl Copies {
+    fn keep(&mut self, resident: &Resident) {
+        let Follower { store, vault, .. } = &*resident.follower;
+        if matches!(store.url(), StateUrl::Sqlite(_)) {
+            return;
+        }
+        let (began, revision) = (Instant::now(), resident.follower.revision());
+        let is_due = self
+            .times
+            .is_none_or(|(may, must)| must <= began || may <= began && revision != self.revision);
+        if !is_due {
+            return;
+        }
+        if let Err(error) = copy::write(store, vault, &resident.config.state.copy_file) {
+            tracing::warn!(%error, "no copy of the state");
+        }
+        self.revision = revision;
+        // A long copy takes a twentieth of the time at most.
+        let may = Instant::now() + COPY_EVERY.max(began.elapsed() * 20);
+        self.times = Some((may, may + RENEW_AFTER));
     }
 }
 

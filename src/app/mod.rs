@@ -51,6 +51,7 @@ use crate::control::load::LoadError;
 use crate::control::seal::Vault;
 use crate::control::store::Store;
 use crate::control::store::audit::Actor;
+use crate::control::store::copy::CopyError;
 use crate::net::pool::Pool;
 use crate::net::resolve::{Resolver, ResolverConfig, SystemLookup};
 use crate::proxy::Shell;
@@ -118,6 +119,8 @@ pub enum StartError {
     Certificate { path: PathBuf, reason: String },
     #[error(transparent)]
     State(#[from] crate::control::store::StoreError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
@@ -251,7 +254,15 @@ fn open_state(
     master_key: Option<&Secret>,
     clock: &Clock,
 ) -> Result<(Store, Vault), StartError> {
-    let store = Store::open(&config.state.url, clock.clone())?;
+    let store = match Store::open(&config.state.url, clock.clone()) {
+        // The last known state may do for a while.
+        Err(error) if resident::may_use_copy(&config.state, &error) => {
+            tracing::warn!(%error, "starting without the state store");
+            let store = Store::unopened(&config.state.url, clock.clone());
+            return Ok((store, Vault::load(master_key, &config.secrets.master_key_file)?));
+        }
+        opened => opened?,
+    };
     let vault = Vault::load(master_key, &config.secrets.master_key_file)?;
     store.check_master_key(&vault.id())?;
     Ok((store, vault))
@@ -281,6 +292,9 @@ fn first_start(
 ) -> Result<Option<admin::first::Made>, StartError> {
     if password.as_ref().is_some_and(|password| !admin::first::check_password(password)) {
         return Err(StartError::Password);
+    }
+    if !follower.store.is_open() {
+        return Ok(None);
     }
     let actor = Actor { kind: "system", name: "first start".to_owned(), ..Actor::default() };
     let given = admin::first::Given { password, token };

@@ -12,11 +12,12 @@ use tokio::sync::watch;
 
 use crate::app::{StartError, following};
 use crate::config::resources::{BaseUrl, HealthCheck};
-use crate::config::server::ServerConfig;
+use crate::config::server::{ServerConfig, StateConfig, StateUrl};
 use crate::control::build::Around;
 use crate::control::follow::Follower;
 use crate::control::live::lock;
 use crate::control::load::LoadError;
+use crate::control::store::{StoreError, copy};
 use crate::net::health::Health;
 use crate::net::resolve::{Name, Resolver};
 
@@ -49,7 +50,9 @@ impl Resident {
             simulated: Mutex::default(),
             answers: Arc::default(),
         });
-        resident.follow()?;
+        if let Err(error) = resident.follow() {
+            resident.begin_with_copy(error)?;
+        }
         let own = Arc::clone(&resident);
         std::thread::Builder::new()
             .name("sluice-state".to_owned())
@@ -72,9 +75,30 @@ impl Resident {
         Ok(is_new)
     }
 
+    /// Serves what was last known, if it is that for which the state cannot be followed.
+    fn begin_with_copy(&self, error: LoadError) -> Result<(), StartError> {
+        let LoadError::Store(error) = error else { return Err(error.into()) };
+        let config = &self.config.state;
+        if !may_use_copy(config, &error) {
+            return Err(error.into());
+        }
+        let Follower { store, vault, .. } = &*self.follower;
+        let now = store.clock().unix_micros();
+        let copy = copy::read(&config.copy_file, vault, now, config.staleness_max)?;
+        tracing::warn!(revision = copy.revision, "serving the last known state");
+        Ok(self.follower.begin_with(copy, self)?)
+    }
+
     fn connector_options(&self) -> ConnectorOptions {
         super::connector_options(&self.config)
     }
+}
+
+/// Whether there is something to serve without the store.
+pub(super) fn may_use_copy(config: &StateConfig, error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(_))
+        && matches!(config.url, StateUrl::Postgres(_))
+        && config.copy_file.exists()
 }
 
 fn start_simulated() -> std::io::Result<Mock> {

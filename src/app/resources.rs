@@ -28,6 +28,10 @@ pub(super) fn install(
     config: &ServerConfig,
     document: Option<&Checked>,
 ) -> Result<(), StartError> {
+    if !follower.store.is_open() {
+        tracing::warn!("the document is not applied: the state store does not answer");
+        return Ok(());
+    }
     let actor = Actor { kind: "system", name: "sluice".to_owned(), ..Actor::default() };
     follower
         .store

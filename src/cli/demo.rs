@@ -64,6 +64,7 @@ fn prepare(
     config.data.listen = vec![listen];
     config.admin.listen = admin;
     config.state.url = StateUrl::Sqlite(dir.join("state.db"));
+    config.state.copy_file = dir.join("state.copy");
     config.usage.url = UsageUrl::Sqlite(dir.join("usage.db"));
     config.usage.spool_dir = dir.join("spool");
     config.secrets.master_key_file = dir.join("master.key");

@@ -13,6 +13,7 @@ use crate::control::live::{Live, lock};
 use crate::control::load::{self, LoadError};
 use crate::control::seal::Vault;
 use crate::control::snapshot::{KeyRecord, Snapshot};
+use crate::control::store::copy::LastKnown;
 use crate::control::store::secrets::{self, KeyChanges, KeyRow};
 use crate::control::store::{self, Store};
 use crate::id::{EnvironmentId, VirtualKeyId};
@@ -88,6 +89,17 @@ impl Follower {
             followed.revision = Some(revision);
             Ok(())
         })
+    }
+
+    /// Puts in force what a copy holds. The store is followed from there once it answers.
+    pub fn begin_with(&self, copy: LastKnown, around: &dyn Around) -> Result<(), LoadError> {
+        let mut followed = lock(&self.followed);
+        let loaded = load::of_rows(&copy.resources, &self.vault)?;
+        self.put_snapshot(&mut followed, &loaded, around);
+        let changes = KeyChanges { changed: copy.keys, removed: Vec::new() };
+        self.put_keys(changes, &followed.live.limits);
+        followed.revision = Some(copy.revision);
+        Ok(())
     }
 
     fn put_snapshot(&self, followed: &mut Followed, loaded: &load::Loaded, around: &dyn Around) {

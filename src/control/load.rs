@@ -54,7 +54,12 @@ pub struct Loaded {
 /// Reads everything but the keys.
 pub fn load(db: &mut Db, vault: &Vault) -> Result<Loaded, LoadError> {
     let rows = resources::all_but_keys(db)?;
-    let (tree, ids) = tree(&rows, vault)?;
+    of_rows(&rows, vault)
+}
+
+/// Everything but the keys, of these rows.
+pub fn of_rows(rows: &[ResourceRow], vault: &Vault) -> Result<Loaded, LoadError> {
+    let (tree, ids) = tree(rows, vault)?;
     let checked = Resources::read(FILE, tree, None, &Known::default())?;
     Ok(Loaded { resources: checked.resources, ids })
 }

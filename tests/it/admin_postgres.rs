@@ -4,6 +4,7 @@ use std::path::Path;
 
 use loadtest::mock::Mock;
 use serde_json::{Value, json};
+use sluice::clock::Clock;
 use tokio::time::Instant;
 
 use crate::client::{Client, DEADLINE, request};
@@ -123,4 +124,75 @@ async fn boot_document_and_documents_of_the_api_are_the_same_there() {
     gateway.reload("").unwrap();
     assert_eq!(gateway.admin("GET", "/workspaces/acme", None).await.status, 404);
     gateway.stop().await;
+}
+
+/// Waits until there is a copy that is newer than the last change of a key.
+async fn copied(gateway: &TestGateway, file: &Path) -> Vec<u8> {
+    let before = std::fs::read(file).unwrap_or_default();
+    let at = "/workspaces/acme/environments/production/keys/app";
+    let answer = gateway.admin("PATCH", at, Some(&json!({ "description": "copied" }))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let began = Instant::now();
+    loop {
+        let copy = std::fs::read(file).unwrap_or_default();
+        if !copy.is_empty() && copy != before {
+            return copy;
+        }
+        assert!(began.elapsed() < DEADLINE, "there is no copy");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A start on `postgres` that is not running, from `file`.
+async fn restarted(
+    postgres: &Postgres,
+    (keys, file): (&Path, &Path),
+    clock: &Clock,
+) -> Result<TestGateway, String> {
+    let (url, key_file, file) = (postgres.url(), keys.join("master.key"), file.to_owned());
+    Builder::new("")
+        .clock(clock)
+        .with(|config| {
+            config.state.url = url;
+            config.state.copy_file = file;
+            config.secrets.master_key_file = key_file;
+        })
+        .try_start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_starts_without_the_store_serves_the_last_known_state() {
+    let mut postgres = Postgres::start();
+    let mock = Mock::start().await.unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("state.copy");
+    let at = (keys.path(), file.as_path());
+    let first = restarted(&postgres, at, &Clock::default()).await.unwrap();
+    let text = deployment(&[target(&mock, "sim")], "");
+    first.reload(&text).unwrap();
+    let secret = first.key.clone();
+    assert_eq!(chat(&first, &secret).await, 200);
+    let copy = copied(&first, &file).await;
+    for text in ["acme", "sk-provider", &secret] {
+        assert!(!copy.windows(text.len()).any(|part| part == text.as_bytes()), "{text}");
+    }
+    first.stop().await;
+    postgres.stop();
+
+    let later = Clock::default().unix_micros() + 25 * 3_600 * 1_000_000;
+    let refused = restarted(&postgres, at, &Clock::fixed(later)).await.err().unwrap();
+    assert!(refused.contains("too long ago"), "{refused}");
+    let node = restarted(&postgres, at, &Clock::default()).await.unwrap();
+    assert_eq!(chat(&node, &secret).await, 200);
+    assert_eq!(chat(&node, sluice::key::generate().expose()).await, 401);
+    says(&node, "unavailable").await;
+    let revoke = "/workspaces/acme/environments/production/keys/app/revoke";
+    assert_eq!(node.admin("POST", revoke, None).await.status, 503);
+
+    postgres.serve();
+    says(&node, "ok").await;
+    assert_eq!(node.admin("POST", revoke, None).await.status, 200);
+    assert_eq!(chat(&node, &secret).await, 401);
+    node.stop().await;
 }

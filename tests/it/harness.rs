@@ -117,6 +117,7 @@ impl Builder {
         config.data.threads = 2;
         config.admin.listen = any;
         config.state.url = StateUrl::Sqlite(dir.path().join("state.db"));
+        config.state.copy_file = dir.path().join("state.copy");
         config.secrets.master_key_file = dir.path().join("master.key");
         config.usage.url = UsageUrl::Sqlite(dir.path().join("usage.db"));
         config.limits.file = dir.path().join("limits");
@@ -152,6 +153,11 @@ impl Builder {
     }
 
     pub(crate) async fn start(self) -> TestGateway {
+        self.try_start().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The gateway, or why it does not start.
+    pub(crate) async fn try_start(self) -> Result<TestGateway, String> {
         let Self { resources, key, mut config, dir, env, clock } = self;
         let own = dir.path().join("state.db");
         let is_own = matches!(&config.state.url, StateUrl::Sqlite(path) if *path == own);
@@ -170,8 +176,8 @@ impl Builder {
         };
         // The gateway has runtimes of its own and starts like a process does.
         let app = tokio::task::spawn_blocking(move || App::start(config, around));
-        let app = within(app).await.unwrap().unwrap_or_else(|error| panic!("{error}"));
-        TestGateway {
+        let app = within(app).await.unwrap().map_err(|error| error.to_string())?;
+        Ok(TestGateway {
             address: app.listening.data[0],
             admin: app.listening.admin,
             app: Some(Box::new(app)),
@@ -179,7 +185,7 @@ impl Builder {
             key,
             _postgres: postgres,
             expected: AtomicU64::new(0),
-        }
+        })
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 /// Every field there is.
-pub(super) const FIELDS: [(&str, Shape); 46] = [
+pub(super) const FIELDS: [(&str, Shape); 48] = [
     ("resources", Shape::Text),
     ("data.listen", Shape::List),
     ("data.threads", Shape::Literal),
@@ -34,6 +34,8 @@ pub(super) const FIELDS: [(&str, Shape); 46] = [
     ("data.server_timing", Shape::Literal),
     ("admin.listen", Shape::Text),
     ("state.url", Shape::Text),
+    ("state.copy_file", Shape::Text),
+    ("state.max_staleness_s", Shape::Literal),
     ("usage.url", Shape::Text),
     ("usage.cluster", Shape::Text),
     ("usage.spool_dir", Shape::Text),

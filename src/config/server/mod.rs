@@ -76,6 +76,10 @@ pub struct AdminConfig {
 #[derive(Debug, Clone)]
 pub struct StateConfig {
     pub url: StateUrl,
+    /// Where the last known state is kept for a start without PostgreSQL.
+    pub copy_file: PathBuf,
+    /// How old it may be.
+    pub staleness_max: Duration,
 }
 
 #[derive(Debug, Clone)]

@@ -144,8 +144,13 @@ fn state(fields: Fields<'_>) -> StateConfig {
         store_url(&item, text, &schemes, "sqlite://path or postgres://user:password@host/database")
             .map(StateUrl::Postgres)
     });
+    let config = StateConfig {
+        url: written.unwrap_or_else(|| StateUrl::Sqlite("data/state.db".into())),
+        copy_file: path_or(&fields, "copy_file", "data/state.copy"),
+        staleness_max: fields.seconds("max_staleness_s", 0..=2_592_000, 86_400),
+    };
     fields.finish();
-    StateConfig { url: written.unwrap_or_else(|| StateUrl::Sqlite("data/state.db".into())) }
+    config
 }
 
 const SYNC_POLICIES: [(&str, SyncPolicy); 2] =

@@ -6,6 +6,7 @@
 //! resources  rows of everything a document holds
 //! secrets    digests of virtual keys, and what nodes must forget
 //! audit      events in a chain of hashes
+//! copy       the state in a sealed file, for a start without the store
 //! bell       what another node rings when it has changed something
 //! identity   users, members, admin tokens, sessions
 //! ```
@@ -17,6 +18,7 @@ pub mod audit;
 pub mod identity;
 
 mod bell;
+pub mod copy;
 mod migrate;
 pub mod resources;
 pub mod secrets;
@@ -26,6 +28,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Clock;
 use crate::config::server::StateUrl;
@@ -41,6 +44,8 @@ pub struct Store {
     url: StateUrl,
     idle: Mutex<Vec<Db>>,
     clock: Clock,
+    /// Whether its tables are up to date.
+    is_open: AtomicBool,
 }
 
 /// A change under way. It is undone unless it ends well.
@@ -59,14 +64,24 @@ pub struct Tx<'a> {
 impl Store {
     /// Opens the store and brings its tables up to date.
     pub fn open(url: &StateUrl, clock: Clock) -> Result<Self, StoreError> {
-        let store = Self { url: url.clone(), idle: Mutex::default(), clock };
+        let store = Self::unopened(url, clock);
         if let StateUrl::Sqlite(path) = url {
             create_private(path)?;
         }
-        let mut db = store.connect()?;
-        migrate::run(&mut db, store.clock.unix_micros())?;
+        let db = store.take()?;
         store.give_back(db);
         Ok(store)
+    }
+
+    /// A store that is opened by the first who reaches it.
+    pub fn unopened(url: &StateUrl, clock: Clock) -> Self {
+        let idle = Mutex::default();
+        Self { url: url.clone(), idle, clock, is_open: AtomicBool::default() }
+    }
+
+    /// Whether it has been reached.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
     }
 
     pub fn clock(&self) -> &Clock {
@@ -98,7 +113,12 @@ impl Store {
                 return Ok(db);
             }
         }
-        self.connect()
+        let mut db = self.connect()?;
+        if !self.is_open() {
+            migrate::run(&mut db, self.clock.unix_micros())?;
+            self.is_open.store(true, Ordering::Release);
+        }
+        Ok(db)
     }
 
     fn give_back(&self, db: Db) {

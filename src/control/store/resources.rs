@@ -98,7 +98,7 @@ fn opt_id(row: &Row, at: usize) -> Result<Option<Uuid>, StoreError> {
 }
 
 impl ResourceRow {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         let corrupt =
             |what: &str| StoreError::Corrupt(format!("a resource with an unknown {what}"));
         let spec = serde_json::from_str(row.text(6)?).map_err(|_| corrupt("spec"))?;
@@ -194,6 +194,14 @@ pub fn list(
 pub fn all_but_keys(db: &mut Db) -> Result<Vec<ResourceRow>, StoreError> {
     let sql = columns!("WHERE kind <> 'key' ORDER BY id");
     db.query(sql, &[])?.iter().map(ResourceRow::read).collect()
+}
+
+/// The rows of everything but keys, as they are stored.
+pub(super) fn each_but_keys(
+    db: &mut Db,
+    take: impl FnMut(Row) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    db.each(columns!("WHERE kind <> 'key' ORDER BY id"), &[], take)
 }
 
 /// Everything of one kind at a place.

@@ -50,7 +50,7 @@ macro_rules! keys {
     };
 }
 
-fn key_row(row: &Row) -> Result<KeyRow, StoreError> {
+pub(super) fn key_row(row: &Row) -> Result<KeyRow, StoreError> {
     Ok(KeyRow {
         digest: digest(row, 0)?,
         not_after: row.opt_int(1)?,
@@ -68,6 +68,14 @@ pub fn each_key(
     mut take: impl FnMut(KeyRow) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     db.each(keys!(""), &[], |row| take(key_row(&row)?))
+}
+
+/// As [`each_key`], as they are stored.
+pub(super) fn each_key_row(
+    db: &mut Db,
+    take: impl FnMut(Row) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    db.each(keys!(""), &[], take)
 }
 
 /// The keys that changed after `revision`, and the digests that went.

@@ -50,7 +50,7 @@ pub enum Value {
 
 /// One row of an answer.
 #[derive(Debug)]
-pub struct Row(Vec<Value>);
+pub struct Row(pub(super) Vec<Value>);
 
 /// A connection to the store.
 pub enum Db {
