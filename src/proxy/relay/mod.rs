@@ -173,20 +173,22 @@ impl Gateway {
                     sent.release(&self.pool);
                 }
             }
-            if is_done {
-                for part in answer.body.take_ready() {
-                    client.write(part).await.map_err(Broken::Client)?;
-                }
-                // What came before the break is the client's.
-                checked.map_err(Broken::Upstream)?;
-                return client.finish().await.map_err(Broken::Client);
-            }
-            let waiting = Instant::now();
-            for part in answer.body.take_ready() {
+            let parts = answer.body.take_ready();
+            let has_parts = !parts.is_empty();
+            // When all is there, nothing is timed any more.
+            let waiting = (!is_done).then(Instant::now);
+            for part in parts {
                 if let Some(exchange) = &mut ctx.payload {
                     exchange.answered(&part);
                 }
                 client.write(part).await.map_err(Broken::Client)?;
+            }
+            let Some(waiting) = waiting else {
+                // What came before the break is the client's.
+                checked.map_err(Broken::Upstream)?;
+                return client.finish().await.map_err(Broken::Client);
+            };
+            if has_parts {
                 pace.last_write = waiting;
             }
             client.flush().await.map_err(Broken::Client)?;

@@ -247,8 +247,12 @@ impl Breaker {
         self.consecutive_failures = 0;
     }
 
-    /// A later, longer wish extends an earlier one; a shorter one does not cut it.
+    /// A later, longer wish extends an earlier one; a shorter one does not cut it. No wish limits
+    /// nothing, not even for those who read the clock a moment before.
     fn limit(&mut self, now: Millis, wait: Duration) {
+        if wait.is_zero() {
+            return;
+        }
         let until = now.saturating_add(wait.min(RETRY_AFTER_MAX));
         self.limited_until = self.limited_until.max(until);
     }

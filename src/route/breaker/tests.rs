@@ -39,6 +39,16 @@ fn error_rate_counts_from_twenty_requests() {
 }
 
 #[test]
+fn failure_limits_nobody_who_read_the_clock_before() {
+    let mut breaker = Breaker::new(RULES);
+    fail(&mut breaker, 1, 1_000);
+    assert!(breaker.is_available(Millis(999)));
+    let told = Outcome::Failure { retry_after: Some(Duration::from_secs(1)) };
+    settle(&mut breaker, told, 1_000);
+    assert!(!breaker.is_available(Millis(999)));
+}
+
+#[test]
 fn failures_of_half_a_minute_ago_are_forgotten() {
     let mut breaker = Breaker::new(Rules { consecutive_failures: 100, ..RULES });
     fail(&mut breaker, 19, 0);
