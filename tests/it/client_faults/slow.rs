@@ -147,7 +147,7 @@ fn resident() -> u64 {
 
 #[tokio::test]
 async fn reader_that_stalls_is_cut_off_and_costs_little() {
-    const N: usize = 40;
+    const N: usize = 160;
     let mut flood = Flood::start("text/event-stream", ": begin\n\n", chat_event(16 * 1024)).await;
     let gateway = Builder::new(&flood.document())
         .with(|config| config.data.stall_timeout = Duration::from_millis(1_500))
