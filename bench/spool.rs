@@ -4,6 +4,8 @@
 //! spool append [ROWS]            rows a second into the spool, one thread
 //! spool store URL [ROWS]         rows a second from the spool into the store of URL
 //! ```
+//!
+//! A ClickHouse database must have its tables before: `sluice migrate`.
 #![expect(clippy::print_stdout, reason = "this is what a person reads")]
 
 use std::time::Instant;
