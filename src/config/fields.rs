@@ -240,6 +240,17 @@ impl<'a> Item<'a> {
         Some(Fields::new(self.report, self.place.clone(), table))
     }
 
+    /// Any value that JSON holds exactly.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        if let Some(unlike) = self.node.unlike_json() {
+            let line = Place { line: unlike.line, path: self.place.path.clone() };
+            let what = unlike.value.kind();
+            self.report.problem(&line, format!("holds {what} that JSON cannot keep exactly"));
+            return None;
+        }
+        Some(self.node.to_json())
+    }
+
     /// One of a set of words.
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text()?;

@@ -26,6 +26,7 @@ use crate::id::{
     ConnectionId, DeploymentId, EnvironmentId, ModelId, ResourceId, TargetId, VirtualKeyId,
     WorkspaceId,
 };
+use crate::json::Additions;
 use crate::limit::{Level, Limit};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
@@ -73,7 +74,7 @@ pub struct NamedKey<'a> {
 pub fn build(resources: &Resources, ids: &Ids, previous: &Live, around: &dyn Around) -> Built {
     let live = Live::new(Arc::clone(&previous.limits));
     let built = Built { snapshot: Snapshot::default(), live };
-    let mut builder = Builder { ids, previous, around, built };
+    let mut builder = Builder { ids, previous, around, built, instructions: Vec::new() };
     let global = Path { workspace: "", environment: "" };
     let connections: HashMap<&str, Arc<Connection>> = resources
         .connections
@@ -82,6 +83,10 @@ pub fn build(resources: &Resources, ids: &Ids, previous: &Live, around: &dyn Aro
         .collect();
     for workspace in &resources.workspaces {
         for environment in &workspace.environments {
+            builder.instructions = [&workspace.instructions, &environment.instructions]
+                .into_iter()
+                .filter_map(|instructions| instructions.as_deref())
+                .collect();
             builder.environment(resources, &connections, (workspace, environment));
         }
     }
@@ -93,6 +98,8 @@ struct Builder<'a> {
     previous: &'a Live,
     around: &'a dyn Around,
     built: Built,
+    /// Of the workspace and of the environment that is being built.
+    instructions: Vec<&'a str>,
 }
 
 /// Where a resource is; empty for the global ones.
@@ -294,6 +301,11 @@ impl Builder<'_> {
             failover: deployment.failover.clone(),
             on_disconnect: deployment.on_disconnect,
             heartbeat: deployment.heartbeat,
+            additions: self.additions(
+                &deployment.default_params,
+                &deployment.override_params,
+                deployment.instructions.as_deref(),
+            ),
             limits: self.limits(
                 (Level::Deployment, id.0, WorkspaceId::of_path(&[path.workspace]).0),
                 &deployment.name,
@@ -328,6 +340,7 @@ impl Builder<'_> {
             failover: Failover::default(),
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
+            additions: self.additions(&[], &[], None),
             limits: None,
         })
     }
@@ -381,6 +394,7 @@ impl Builder<'_> {
             target_live: self.target_live(id, rules),
             deployment_live: self.deployment_live(id.0, vec![1]),
             family: self.previous.limits.family(&connection.name),
+            additions: self.additions(&[], &[], None),
             connection,
         }
     }
@@ -391,6 +405,17 @@ impl Builder<'_> {
         let live = kept.map_or_else(|| Arc::new(DeploymentLive::new(weights)), Arc::clone);
         self.built.live.deployments.insert(id, Arc::clone(&live));
         live
+    }
+
+    /// What requests of a deployment get: the instructions of workspace and environment before its own.
+    fn additions(
+        &self,
+        defaults: &[(String, String)],
+        overrides: &[(String, String)],
+        instructions: Option<&str>,
+    ) -> Option<Arc<Additions>> {
+        let all: Vec<&str> = self.instructions.iter().copied().chain(instructions).collect();
+        Additions::new(texts(defaults), texts(overrides), &all.join("\n\n")).map(Arc::new)
     }
 
     /// The limits of an owner, counted where they were counted before.
@@ -504,6 +529,10 @@ pub fn key_record(
             .collect(),
         limits,
     }
+}
+
+fn texts(params: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    params.iter().map(|(key, value)| (key.as_str(), value.as_str()))
 }
 
 fn weights(targets: &[Arc<Target>]) -> Vec<u32> {

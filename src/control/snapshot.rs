@@ -16,6 +16,7 @@ use crate::control::limits::{Family, Limits};
 use crate::control::live::{ConnectionLive, DeploymentLive, TargetLive};
 use crate::dialect::{Dialects, Endpoint};
 use crate::id::{ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId};
+use crate::json::Additions;
 use crate::net::health::Health;
 use crate::net::resolve::Name;
 use crate::price::{Price, catalogue};
@@ -59,6 +60,7 @@ pub struct AdHoc {
     pub deployment_live: Arc<DeploymentLive>,
     pub target_live: Arc<TargetLive>,
     pub family: Arc<Family>,
+    pub additions: Option<Arc<Additions>>,
 }
 
 /// What a client names in `model`.
@@ -75,6 +77,8 @@ pub struct Deployment {
     pub failover_on: FailoverOn,
     pub on_disconnect: OnDisconnect,
     pub heartbeat: Option<Duration>,
+    /// What requests get before anything else reads them; mostly nothing.
+    pub additions: Option<Arc<Additions>>,
     pub limits: Option<Arc<Limits>>,
     pub live: Arc<DeploymentLive>,
 }
@@ -190,6 +194,7 @@ impl AdHoc {
             failover_on: FailoverOn::default(),
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
+            additions: self.additions.clone(),
             limits: None,
             live: Arc::clone(&self.deployment_live),
         })

@@ -37,9 +37,30 @@ enum Body {
 
 /// `replacement` instead of `range`; an empty range is an insertion.
 #[derive(Debug)]
-struct Edit {
+pub(super) struct Edit {
     range: Range<usize>,
     replacement: Bytes,
+}
+
+impl Edit {
+    pub(super) fn new(range: Range<usize>, replacement: String) -> Self {
+        Self { range, replacement: replacement.into() }
+    }
+}
+
+/// `body` with all of `edits`, which do not overlap, in one piece: it is scanned again.
+pub(super) fn spliced(body: &Bytes, mut edits: Vec<Edit>) -> Bytes {
+    edits.sort_by_key(|edit| edit.range.start);
+    let added: usize = edits.iter().map(|edit| edit.replacement.len()).sum();
+    let mut whole = Vec::with_capacity(body.len() + added);
+    let mut at = 0;
+    for Edit { range, replacement } in edits {
+        whole.extend_from_slice(body.get(at..range.start).unwrap_or_default());
+        whole.extend_from_slice(&replacement);
+        at = range.end;
+    }
+    whole.extend_from_slice(body.get(at..).unwrap_or_default());
+    whole.into()
 }
 
 impl<'a> Splice<'a> {

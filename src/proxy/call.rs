@@ -9,7 +9,8 @@ use pingora_timeout::timeout;
 
 use crate::dialect::{Dialect, Endpoint};
 use crate::json::{
-    MultipartScan, Scan, ScanError, Splice, Spliced, scan, scan_multipart, splice_form_model,
+    Additions, MultipartScan, Place, Scan, ScanError, Splice, Spliced, Taken, scan, scan_multipart,
+    splice_form_model,
 };
 use crate::proxy::client::Client;
 use crate::proxy::options::Options;
@@ -120,6 +121,19 @@ impl Call {
         })
     }
 
+    /// Adds to the body what the configuration says. Whatever reads the call from here on reads it as
+    /// if the client had written it so, but for whom it acts for.
+    pub fn add(&mut self, additions: &Additions) -> Result<(), Rejection> {
+        let Form::Json(_) = self.form else { return Ok(()) };
+        let body =
+            additions.apply(&self.body, taken(self.endpoint)).map_err(|error| bad_body(&error))?;
+        let found = scan(&body).map_err(|error| bad_body(&error))?;
+        self.max_tokens = found.max_tokens;
+        self.form = Form::Json(Box::new(found));
+        self.body = body;
+        Ok(())
+    }
+
     /// The body for a target that calls the model `upstream_model`: the very same bytes, but for
     /// what the configuration asks for.
     pub fn outgoing(&self, upstream_model: &str) -> Outgoing {
@@ -154,6 +168,19 @@ const fn streams(endpoint: Endpoint) -> bool {
             | Endpoint::Speech
             | Endpoint::Transcriptions
     )
+}
+
+/// What of the configuration's additions goes into a request at `endpoint`. To count tokens takes no
+/// parameters, but the instructions are among what is counted.
+const fn taken(endpoint: Endpoint) -> Taken {
+    let params = !matches!(endpoint, Endpoint::CountTokens);
+    let instructions = match endpoint {
+        Endpoint::ChatCompletions => Some(Place::Messages),
+        Endpoint::Responses => Some(Place::Instructions),
+        Endpoint::Messages | Endpoint::CountTokens => Some(Place::System),
+        _ => None,
+    };
+    Taken { params, instructions }
 }
 
 const fn takes_forms(endpoint: Endpoint) -> bool {

@@ -235,10 +235,13 @@ impl Gateway {
         let recorder = recorder(ctx);
         recorder.waited(reading.elapsed());
         recorder.note(|row| row.request_bytes = body.len() as u64);
-        let call = Call::parse(endpoint, client.headers(), body)?;
+        let mut call = Call::parse(endpoint, client.headers(), body)?;
         note_call(recorder, &call, known);
         let deployment = select::resolve(&call, &known.key, &known.environment)?;
         recorder.deployment(&deployment);
+        if let Some(additions) = &deployment.additions {
+            call.add(additions)?;
+        }
         let caller = (&*known.key, &*known.environment);
         limits::admit(recorder, caller, (&deployment, &call), self.counting())?;
         if recorder.asks_shared() {

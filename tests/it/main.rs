@@ -18,6 +18,7 @@ mod clickhouse_server;
 mod client;
 mod harness;
 
+mod additions;
 mod admin_document;
 mod admin_resources;
 mod alerts;

@@ -36,6 +36,18 @@ impl Node {
 }
 
 impl Node {
+    /// The first value in it that is something else in JSON: a date, or a number that only a text
+    /// keeps exactly.
+    pub fn unlike_json(&self) -> Option<&Self> {
+        match &self.value {
+            Value::Null | Value::Flag(_) | Value::Text(_) => None,
+            Value::Number(digits) => matches!(number(digits), Json::String(_)).then_some(self),
+            Value::Date(_) | Value::Refused => Some(self),
+            Value::List(items) => items.iter().find_map(Self::unlike_json),
+            Value::Table(table) => table.entries.iter().find_map(|entry| entry.node.unlike_json()),
+        }
+    }
+
     /// As [`Self::to_json`], with the fields that are null: a patch removes by them.
     pub fn to_json_with_nulls(&self) -> Json {
         match &self.value {

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::additions::{instructions, params};
 use super::limit::limits;
 use super::names::{Names, check_form, is_metadata_key, refer};
 use super::unenforced;
@@ -89,6 +90,9 @@ pub(super) fn read(
         ),
         heartbeat: Some(fields.fraction_seconds("heartbeat_s", 0.0..=300.0, 15.0))
             .filter(|heartbeat| !heartbeat.is_zero()),
+        default_params: params(&fields, "default_params"),
+        override_params: params(&fields, "override_params"),
+        instructions: instructions(&fields),
         limits: limits(&fields),
         enabled: fields.flag("enabled", true),
     };

@@ -15,6 +15,7 @@ use crate::price::Price;
 use crate::provider::Provider;
 use crate::secret::Secret;
 
+mod additions;
 mod connection;
 mod deployment;
 pub use deployment::DEFAULT_HEARTBEAT;
@@ -64,6 +65,8 @@ pub struct Workspace {
     pub name: String,
     pub description: String,
     pub is_archived: bool,
+    /// Come first in the system prompts of all requests.
+    pub instructions: Option<String>,
     pub limits: Vec<Limit>,
     pub environments: Vec<Environment>,
 }
@@ -72,6 +75,8 @@ pub struct Workspace {
 pub struct Environment {
     pub slug: String,
     pub name: String,
+    /// Follow those of the workspace.
+    pub instructions: Option<String>,
     pub limits: Vec<Limit>,
     pub connections: Vec<Connection>,
     pub models: Vec<Model>,
@@ -168,9 +173,16 @@ pub struct Deployment {
     pub on_disconnect: OnDisconnect,
     /// Silence on a stream after which a comment is sent; `None` switches it off.
     pub heartbeat: Option<Duration>,
+    pub default_params: Params,
+    pub override_params: Params,
+    /// Follow those of the environment; the client's own come after them.
+    pub instructions: Option<String>,
     pub limits: Vec<Limit>,
     pub enabled: bool,
 }
+
+/// Top-level members of request bodies, with their values as JSON.
+pub type Params = Vec<(String, String)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Strategy {

@@ -242,6 +242,10 @@ fn every_field_is_read() {
     assert!(deployment.failover.on.reset && !deployment.failover.on.connect);
     assert_eq!(deployment.breaker.cooldown, Duration::from_millis(250));
     assert_eq!(deployment.heartbeat, None);
+    assert_eq!(deployment.default_params, [("temperature".to_owned(), "1".to_owned())]);
+    assert_eq!(deployment.override_params, []);
+    assert_eq!(deployment.instructions.as_deref(), Some("x"));
+    assert_eq!(checked.resources.workspaces[0].instructions.as_deref(), Some("be kind"));
     let idle: Vec<u128> =
         deployment.targets.iter().map(|target| target.timeouts.idle.as_millis()).collect();
     assert_eq!(idle, [4, 7, 4]);
@@ -252,19 +256,60 @@ fn every_field_is_read() {
     assert_eq!(key.expires_at_us, Some(946_684_800_000_000));
     insta::assert_snapshot!(Problems(checked.warnings), @r"
     r.toml:14: workspaces[0].settings.cache: is read but not enforced by this version
-    r.toml:14: workspaces[0].settings.instructions: is read but not enforced by this version
     r.toml:14: workspaces[0].settings.retention_days: is read but not enforced by this version
     r.toml:14: workspaces[0].settings.payload_logging: is read but not enforced by this version
     r.toml:18: workspaces[0].environments[0].rules: is read but not enforced by this version
     r.toml:19: workspaces[0].environments[0].priority_pools: is read but not enforced by this version
     r.toml:27: workspaces[0].environments[0].connections[0].settings: is read but not enforced by this version
     r.toml:48: workspaces[0].environments[0].deployments[0].targets[0].params: is read but not enforced by this version
-    r.toml:57: workspaces[0].environments[0].deployments[0].default_params: is read but not enforced by this version
-    r.toml:58: workspaces[0].environments[0].deployments[0].override_params: is read but not enforced by this version
-    r.toml:59: workspaces[0].environments[0].deployments[0].instructions: is read but not enforced by this version
     r.toml:60: workspaces[0].environments[0].deployments[0].guards: is read but not enforced by this version
     r.toml:61: workspaces[0].environments[0].deployments[0].cache: is read but not enforced by this version
     r.toml:66: workspaces[0].environments[0].keys[0].expires_at: is past: this key is refused
+    ");
+}
+
+#[test]
+fn parameters_that_cannot_be_added_are_refused() {
+    let many: String = (0..65).map(|n| format!("p{n} = 1, ")).collect();
+    let deep = format!("{}1{}", "[".repeat(33), "]".repeat(33));
+    let text = format!(
+        r#"
+[[workspaces]]
+slug = "a"
+settings = {{ instructions = 7 }}
+[[workspaces.environments]]
+slug = "e"
+[[workspaces.environments.connections]]
+name = "c"
+provider = "simulated"
+[[workspaces.environments.models]]
+alias = "m"
+connection = "c"
+[[workspaces.environments.deployments]]
+name = "d"
+targets = [{{ model = "m" }}]
+override_params = {{ model = "x", stream = true, system = "x", ok = {{ a = [1.5] }} }}
+[workspaces.environments.deployments.default_params]
+date = 2000-01-01
+digits = 0.1234567890123456789
+not_a_number = [1, {{ x = nan }}]
+deep = {deep}
+[[workspaces.environments.deployments]]
+name = "many"
+targets = [{{ model = "m" }}]
+default_params = {{ {many} }}
+"#
+    );
+    insta::assert_snapshot!(problems(&text), @r"
+    r.toml:4: workspaces[0].settings.instructions: must be a text, not a number
+    r.toml:16: workspaces[0].environments[0].deployments[0].override_params.model: belongs to the request and cannot be set here
+    r.toml:16: workspaces[0].environments[0].deployments[0].override_params.stream: belongs to the request and cannot be set here
+    r.toml:16: workspaces[0].environments[0].deployments[0].override_params.system: is set by `instructions` of the deployment
+    r.toml:18: workspaces[0].environments[0].deployments[0].default_params.date: holds a date that JSON cannot keep exactly
+    r.toml:19: workspaces[0].environments[0].deployments[0].default_params.digits: holds a number that JSON cannot keep exactly
+    r.toml:20: workspaces[0].environments[0].deployments[0].default_params.not_a_number: holds a number that JSON cannot keep exactly
+    r.toml:21: workspaces[0].environments[0].deployments[0].default_params.deep: is nested deeper than 32 levels
+    r.toml:25: workspaces[0].environments[0].deployments[1].default_params: must not hold more than 64 parameters
     ");
 }
 

@@ -9,9 +9,7 @@ const WARNING: &str = "is read but not enforced by this version";
 
 /// `settings` of a workspace.
 pub(super) fn workspace_settings(fields: &Fields<'_>) {
-    let Some(fields) = fields.get("settings").and_then(|item| item.fields()) else { return };
-    cache(&fields);
-    instructions(&fields);
+    cache(fields);
     if let Some(item) = fields.get("retention_days") {
         item.warning(WARNING);
         let _: Option<u32> = item.number(&(1..=3_650));
@@ -20,12 +18,10 @@ pub(super) fn workspace_settings(fields: &Fields<'_>) {
         item.warning(WARNING);
         one_of(&item, &["off", "metadata", "full"]);
     }
-    fields.finish();
 }
 
 /// What an environment can hold besides its resources.
 pub(super) fn environment_policies(fields: &Fields<'_>) {
-    instructions(fields);
     rules(fields);
     free_tables(fields, "priority_pools");
 }
@@ -33,10 +29,7 @@ pub(super) fn environment_policies(fields: &Fields<'_>) {
 /// What a deployment can hold besides its targets.
 pub(super) fn deployment_policies(fields: &Fields<'_>) {
     cache(fields);
-    instructions(fields);
     rules(fields);
-    free_table(fields, "default_params");
-    free_table(fields, "override_params");
     let Some(item) = fields.get("guards") else { return };
     item.warning(WARNING);
     for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
@@ -73,13 +66,6 @@ fn cache(fields: &Fields<'_>) {
     fields.number("max_bytes", 1..=1 << 40, 1_u64 << 28);
     fields.flag("only_deterministic", false);
     fields.finish();
-}
-
-fn instructions(fields: &Fields<'_>) {
-    if let Some(item) = fields.get("instructions") {
-        item.warning(WARNING);
-        item.text();
-    }
 }
 
 fn rules(fields: &Fields<'_>) {

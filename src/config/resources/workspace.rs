@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::additions::instructions;
 use super::limit::limits;
 use super::names::{Names, is_slug, refer};
 use super::{Connection, Environment, Known, Model, ModelGrant, Resources, Workspace};
@@ -70,7 +71,8 @@ pub(super) fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Glo
     if let Some(item) = status.filter(|_| is_archived && slug == BUILT_IN_SLUG) {
         item.problem("the built-in workspace cannot be archived");
     }
-    unenforced::workspace_settings(&fields);
+    let settings = fields.get("settings").and_then(|item| item.fields());
+    let instructions = settings.and_then(settings_instructions);
     let mut environment_slugs = Names::default();
     let environments = fields.tables("environments").into_iter();
     let workspace = Workspace {
@@ -78,6 +80,7 @@ pub(super) fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Glo
         slug,
         description: fields.text("description").unwrap_or_default().to_owned(),
         is_archived,
+        instructions,
         limits: limits(&fields),
         environments: environments
             .map(|fields| environment(fields, &mut environment_slugs, globals))
@@ -86,6 +89,14 @@ pub(super) fn workspace(fields: Fields<'_>, slugs: &mut Names, globals: &mut Glo
     check_labels(&fields);
     fields.finish();
     workspace
+}
+
+/// What of a workspace's settings this version acts on.
+fn settings_instructions(fields: Fields<'_>) -> Option<String> {
+    unenforced::workspace_settings(&fields);
+    let instructions = instructions(&fields);
+    fields.finish();
+    instructions
 }
 
 pub(super) fn environment(
@@ -115,6 +126,7 @@ pub(super) fn environment(
     let environment = Environment {
         name: title(&fields, &slug),
         slug,
+        instructions: instructions(&fields),
         limits: limits(&fields),
         connections,
         models,
