@@ -154,49 +154,34 @@ pub fn find(method: &Method, matched: &str) -> Option<&'static Route> {
 }
 
 /// What narrows usage rows; `metadata.KEY` comes besides.
-const ROWS: &[&str] = &[
-    "limit",
-    "cursor",
-    "from",
-    "to",
-    "request_id",
-    "workspace",
-    "environment",
-    "key",
-    "deployment",
-    "model",
-    "provider",
-    "connection",
-    "target",
-    "status",
-    "outcome",
-    "error_class",
-    "dialect",
-    "end_user",
-    "source_ip",
-];
-const ROWS_EXPORT: &[&str] = &[
-    "format",
-    "limit",
-    "cursor",
-    "from",
-    "to",
-    "request_id",
-    "workspace",
-    "environment",
-    "key",
-    "deployment",
-    "model",
-    "provider",
-    "connection",
-    "target",
-    "status",
-    "outcome",
-    "error_class",
-    "dialect",
-    "end_user",
-    "source_ip",
-];
+macro_rules! rows {
+    ($($more:literal)?) => {
+        &[
+            $($more,)?
+            "limit",
+            "cursor",
+            "from",
+            "to",
+            "request_id",
+            "workspace",
+            "environment",
+            "key",
+            "deployment",
+            "model",
+            "provider",
+            "connection",
+            "target",
+            "status",
+            "outcome",
+            "error_class",
+            "dialect",
+            "end_user",
+            "source_ip",
+        ]
+    };
+}
+const ROWS: &[&str] = rows!();
+const ROWS_EXPORT: &[&str] = rows!("format");
 const PAGE: &[&str] = &["limit", "cursor"];
 
 /// List, create, read, change, replace, delete.
