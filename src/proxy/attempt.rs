@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora_timeout::tokio_timeout as timeout;
 
 use crate::control::live::lock;
 use crate::control::snapshot::Target;
+use crate::head::fields::Fields;
 use crate::json::Spliced;
 use crate::proxy::call::Outgoing;
 use crate::proxy::convert::{Conversion, in_path};
@@ -36,6 +37,8 @@ const WHOLE_BYTES_MAX: usize = 256 * 1024;
 const HELD_FRAMES_MAX: u64 = 64;
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
 /// That a pooled connection had been closed before the request reached it shows within a round trip.
 /// What breaks later may have been executed, and is not sent to the same provider again unasked.
 const STALE_MAX: Duration = Duration::from_millis(300);
@@ -55,7 +58,7 @@ pub struct Try<'a> {
 /// An answer that counts. Its beginning may have been read already.
 pub struct Answer {
     pub status: u16,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: Box<Body>,
     pub target: Arc<Target>,
     pub turn: Turn,
@@ -138,7 +141,7 @@ impl Try<'_> {
     }
 
     /// Sends the request and reads until it is clear that the answer counts.
-    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
+    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, Fields, Box<Body>), NoAnswer> {
         let outgoing = match self.conversion {
             None => self.request.call.outgoing(&self.target.upstream_model),
             Some(conversion) => Outgoing { body: conversion.body.clone(), has_usage_chunk: false },
@@ -251,7 +254,7 @@ impl Try<'_> {
         passthrough_line(connection, self.request.passthrough, &mut head);
         head.put_slice(forwarded);
         head.put_slice(b"content-length: ");
-        head.put_slice(body_bytes.to_string().as_bytes());
+        head.put_slice(itoa::Buffer::new().format(body_bytes).as_bytes());
         head.put_slice(b"\r\n\r\n");
         head
     }
@@ -260,9 +263,9 @@ impl Try<'_> {
     async fn refused(
         &self,
         status: u16,
-        headers: HeaderMap,
+        headers: Fields,
         mut sent: Sent,
-    ) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
+    ) -> Result<(u16, Fields, Box<Body>), NoAnswer> {
         let retry_after = self.retry_after(&headers);
         let failure = Failure::Status { status, retry_after };
         let verdict = self.judge(&failure);
@@ -296,10 +299,10 @@ impl Try<'_> {
         }
     }
 
-    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    fn retry_after(&self, headers: &Fields) -> Option<Duration> {
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let now_unix_s = self.gateway.clock.unix_micros() / 1_000_000;
-        parse_retry_after(text("retry-after"), text("retry-after-ms"), now_unix_s)
+        parse_retry_after(text(&header::RETRY_AFTER), text(&RETRY_AFTER_MS), now_unix_s)
     }
 
     /// Reads a stream until its first content, or until an error says that there will be none.
@@ -356,7 +359,7 @@ impl Try<'_> {
             if body.is_done() {
                 return body.check_whole().map_err(|failure| {
                     let answer = body.take_failed().map(|(status, body)| {
-                        let headers = HeaderMap::from_iter([json_type()]);
+                        let headers = Fields::from_iter([json_type()]);
                         LastAnswer { status, headers, body }
                     });
                     NoAnswer { failure, answer }
@@ -378,7 +381,7 @@ fn of_azure_deployment(deployment: &str, path: &str, version: &str) -> String {
 }
 
 /// The header of an error that is ours to write.
-pub(super) fn json_type() -> (header::HeaderName, HeaderValue) {
+pub(super) fn json_type() -> (HeaderName, HeaderValue) {
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
 }
 
@@ -403,7 +406,7 @@ async fn read_short(sent: &mut Sent) -> Option<Bytes> {
 }
 
 /// Whether a header says JSON.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &Fields) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
         value.len() >= 16

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::header;
 use pingora_error::{BError, ErrorType};
 use pingora_timeout::tokio_timeout as timeout;
 
 use crate::dialect::{Dialect, Endpoint};
+use crate::head::fields::Fields;
 use crate::id::ConnectionId;
 use crate::json::{
     Additions, MultipartScan, Place, Scan, ScanError, Splice, Spliced, Taken, scan, scan_multipart,
@@ -64,8 +65,8 @@ pub struct Outgoing {
 
 impl Call {
     /// Understands a body, or says what is wrong with it.
-    pub fn parse(endpoint: Endpoint, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
-        if headers.contains_key(header::CONTENT_ENCODING) {
+    pub fn parse(endpoint: Endpoint, headers: &Fields, body: Bytes) -> Result<Self, Rejection> {
+        if headers.contains(header::CONTENT_ENCODING) {
             return Err(Rejection::invalid_request(
                 "compressed request bodies are not accepted; send it without `content-encoding`",
                 Some("content-encoding"),
@@ -85,7 +86,7 @@ impl Call {
         }
     }
 
-    fn parse_json(endpoint: Endpoint, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
+    fn parse_json(endpoint: Endpoint, headers: &Fields, body: Bytes) -> Result<Self, Rejection> {
         let mut found = scan(&body).map_err(|error| bad_body(&error))?;
         let model = found.model.as_ref().ok_or_else(missing_model)?.name.clone();
         let options = Options::read(headers, found.sluice.as_deref())?;
@@ -105,7 +106,7 @@ impl Call {
 
     fn parse_form(
         endpoint: Endpoint,
-        headers: &HeaderMap,
+        headers: &Fields,
         content_type: &str,
         body: Bytes,
     ) -> Result<Self, Rejection> {

@@ -52,10 +52,12 @@ impl Conversion {
     /// The provider's error as the client's dialect has it.
     pub fn translate_error(&self, answer: &mut LastAnswer) {
         // What was compressed against our word cannot be read.
-        let is_plain = answer.headers.remove(header::CONTENT_ENCODING).is_none();
+        let is_plain = !answer.headers.remove(header::CONTENT_ENCODING);
         let body = if is_plain { answer.body.as_ref() } else { b"" };
         answer.body = self.answer.error(answer.status, body).into();
-        answer.headers.extend([json_type()]);
+        answer.headers.remove(header::CONTENT_TYPE);
+        let (name, json) = json_type();
+        answer.headers.append(name, json);
     }
 }
 

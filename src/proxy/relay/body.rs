@@ -6,11 +6,12 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::translated::Translated;
 use crate::dialect::Dialect;
 use crate::head::answer::Framing;
+use crate::head::fields::Fields;
 use crate::net::alarm::Alarm;
 use crate::proxy::attempt::is_json;
 use crate::proxy::forward::Request;
@@ -96,7 +97,7 @@ impl Body {
     /// The body of an answer that counts.
     pub fn new(
         request: &Request<'_>,
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
         has_usage_chunk: bool,
     ) -> Result<Self, Failure> {
@@ -116,7 +117,7 @@ impl Body {
     }
 
     /// The body of an answer that is passed on for what it says: an error of the caller's own.
-    pub fn opaque(request: &Request<'_>, headers: &HeaderMap, sent: Sent) -> Result<Self, Failure> {
+    pub fn opaque(request: &Request<'_>, headers: &Fields, sent: Sent) -> Result<Self, Failure> {
         let dialect = request.call.endpoint.dialect();
         Self::with_form((dialect, request.accepts), headers, sent, Form::Opaque)
     }
@@ -124,7 +125,7 @@ impl Body {
     /// The body of an answer that counts, in another dialect than the client's.
     pub fn translated(
         translation: &Translation,
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
     ) -> Result<Self, Failure> {
         let is_events = is_event_stream(headers);
@@ -161,7 +162,7 @@ impl Body {
 
     fn with_form(
         (dialect, accepts): (Dialect, Accepted),
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
         form: Form,
     ) -> Result<Self, Failure> {
@@ -299,7 +300,7 @@ impl Body {
     }
 
     /// The length to announce, if it is known.
-    pub fn length(&self, headers: &HeaderMap) -> Option<usize> {
+    pub fn length(&self, headers: &Fields) -> Option<usize> {
         let is_changed = self.inflater.is_some() || self.translated.is_some();
         if self.form == Form::Events || is_changed && !self.is_ended {
             return None;
@@ -478,7 +479,7 @@ impl Body {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+fn is_event_stream(headers: &Fields) -> bool {
     const KIND: &[u8] = b"text/event-stream";
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..KIND.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
