@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::head::check::{self, Framing, Version};
 use crate::head::fields::Fields;
+use crate::net::turn;
 use crate::proxy::client::Length;
 use crate::proxy::incoming::{Incoming, Left};
 
@@ -219,6 +220,7 @@ impl Exchange {
             return Ok(());
         }
         self.has_sent = true;
+        turn::others_first().await;
         let written = write(&mut self.stream, &self.gathered, self.write_timeout).await;
         self.gathered.clear();
         self.settle(written)
@@ -226,6 +228,7 @@ impl Exchange {
 
     async fn send(&mut self, mut bytes: impl bytes::Buf) -> Result<(), BError> {
         self.has_sent = true;
+        turn::others_first().await;
         let stream = &mut self.stream;
         let written = async {
             stream.write_all_buf(&mut bytes).await?;
