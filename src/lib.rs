@@ -23,6 +23,8 @@ pub mod translate;
 
 pub mod sse;
 
+pub mod rule;
+
 pub mod dialect;
 pub mod head;
 pub mod json;

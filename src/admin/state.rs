@@ -18,7 +18,7 @@ pub(super) fn version(_state: &AdminState, call: &Call) -> Result<Reply, AdminEr
 }
 
 /// The name of the resource of a path, which may have named it by its id.
-fn name_of(state: &AdminState, call: &Call, kind: Kind) -> Result<String, AdminError> {
+pub(super) fn name_of(state: &AdminState, call: &Call, kind: Kind) -> Result<String, AdminError> {
     let found = state.desk.read(|db| {
         Ok::<_, AdminError>(resources::find(db, kind, call.place(), call.param("id"))?)
     })?;

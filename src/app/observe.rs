@@ -7,13 +7,15 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::admin::{AdminState, Desk, Readiness, ReadyStatus, UsageApi};
+use crate::admin::{AdminError, AdminState, Desk, Readiness, ReadyStatus, UsageApi};
 use crate::app::limits::{self, Owner};
 use crate::clock::{Clock, Millis};
 use crate::config::server::{UsageConfig, UsageUrl};
 use crate::control::State;
+use crate::control::edit::EditError;
 use crate::control::limits::Registry;
 use crate::control::live::lock;
+use crate::control::rules::{Trial, explain};
 use crate::control::snapshot::{Deployment, Environment, Target};
 use crate::proxy::flow::Flow;
 use crate::proxy::limits::now;
@@ -43,6 +45,7 @@ impl Observed {
         self.metrics.set_sources(self.sources());
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
+        let (of_rules, rules_clock) = (Arc::clone(&self.state), self.clock.clone());
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
         let usage = self.usage_api(usage);
         AdminState {
@@ -61,6 +64,9 @@ impl Observed {
                     _ => return Ok(None),
                 };
                 Ok(limits::usage(&of_limits, owner, place, now(&clock)))
+            }),
+            rules_trial: Arc::new(move |place, trial| {
+                trial_of(&of_rules, place, trial, &rules_clock)
             }),
             usage,
         }
@@ -227,6 +233,25 @@ fn sample(
         target: Arc::clone(&target.name),
         state,
     }
+}
+
+/// What the rules would do with a request.
+fn trial_of(
+    state: &State,
+    (workspace, environment): (&str, &str),
+    trial: &Trial,
+    clock: &Clock,
+) -> Result<Option<Value>, AdminError> {
+    let snapshot = state.snapshot.load();
+    let mut environments = snapshot.environments.values();
+    let found = environments.find(|it| it.is_named(workspace, environment));
+    let Some(found) = found else { return Ok(None) };
+    let key = state.keys.find(|key| {
+        key.environment == found.id && key.caller.key_name.as_deref() == Some(&*trial.key)
+    });
+    let limits = key.as_ref().and_then(|key| key.limits.as_deref());
+    let explained = explain(found, trial, (limits, now(clock)));
+    explained.map(Some).map_err(|error| EditError::invalid("body.model", &error.to_string()).into())
 }
 
 /// The targets of one deployment as they stand.

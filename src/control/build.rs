@@ -33,6 +33,7 @@ use crate::net::resolve::Name;
 use crate::provider::Provider;
 use crate::route::breaker::{Breaker, Rules};
 use crate::route::failure::{Cause, FailoverOn};
+use crate::rule::Rule;
 use crate::telemetry::metrics::ProviderLabel;
 use crate::usage::record::{RowCaller, RowTarget};
 
@@ -163,7 +164,9 @@ impl Builder<'_> {
             .deployments
             .iter()
             .filter(|deployment| deployment.enabled)
-            .map(|deployment| self.deployment(deployment, path, &models))
+            .map(|deployment| {
+                self.deployment(deployment, path, (&models, !environment.rules.is_empty()))
+            })
             .map(|deployment| (Box::from(&*deployment.name), deployment))
             .collect();
         let direct: HashMap<Box<str>, Arc<Deployment>> = models
@@ -184,6 +187,7 @@ impl Builder<'_> {
             environment_names: names(&environment.slug, caller.environment.to_string()),
             is_archived: workspace.is_archived,
             settings: workspace.settings.clone(),
+            rules: listed(&environment.rules),
             limits: self.limits(
                 (Level::Environment, caller.environment.0, caller.workspace.0),
                 &environment.slug,
@@ -202,6 +206,7 @@ impl Builder<'_> {
                 .collect(),
             reachable,
         };
+        watch(&built);
         self.built.snapshot.environments.insert(built.id, Arc::new(built));
     }
 
@@ -270,7 +275,7 @@ impl Builder<'_> {
         &mut self,
         deployment: &resources::Deployment,
         path: Path<'_>,
-        models: &HashMap<String, ModelParts>,
+        (models, has_environment_rules): (&HashMap<String, ModelParts>, bool),
     ) -> Arc<Deployment> {
         let id = DeploymentId(self.id(path, "deployment", &deployment.name));
         let id_text = id.to_string();
@@ -308,6 +313,8 @@ impl Builder<'_> {
                 &deployment.override_params,
                 deployment.instructions.as_deref(),
             ),
+            rules: listed(&deployment.rules),
+            has_environment_rules: deployment.environment_rules && has_environment_rules,
             limits: self.limits(
                 (Level::Deployment, id.0, WorkspaceId::of_path(&[path.workspace]).0),
                 &deployment.name,
@@ -343,6 +350,8 @@ impl Builder<'_> {
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
             additions: self.additions(&[], &[], None),
+            rules: None,
+            has_environment_rules: false,
             limits: None,
         })
     }
@@ -535,6 +544,28 @@ pub fn key_record(
 
 fn texts(params: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     params.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+}
+
+/// `None` when there is none, so that a request need not look.
+fn listed(rules: &[Rule]) -> Option<Arc<[Rule]>> {
+    (!rules.is_empty()).then(|| rules.into())
+}
+
+/// Has the attempts counted whose error rate a rule asks for.
+fn watch(environment: &Environment) {
+    let of_deployments = environment.deployments.values().filter_map(|deployment| {
+        deployment.rules.as_ref().map(|rules| (Some(&**deployment), rules))
+    });
+    let own = environment.rules.as_ref().map(|rules| (None, rules));
+    for (deployment, rules) in own.into_iter().chain(of_deployments) {
+        for expression in rules.iter().filter_map(|rule| rule.when.as_ref()) {
+            for target in expression.targets() {
+                if let Some(target) = environment.target(deployment, target) {
+                    target.live.watch();
+                }
+            }
+        }
+    }
 }
 
 fn weights(targets: &[Arc<Target>]) -> Vec<u32> {

@@ -10,6 +10,7 @@
 //! admit     who calls, what for, and may they?            -> Admitted | Rejection
 //! call      the body, and what it asks for                -> Call | Rejection
 //! options   x-sluice-* headers and the `sluice` field     -> Options
+//! rules     which deployment, where rules say so         -> Routed | Rejection
 //! limits    what a request may still use               -> Governed | Rejection
 //! select    deployment -> targets in order                -> Selected | Rejection
 //! convert   what a target of another dialect is asked     -> Conversion | Rejection
@@ -46,6 +47,7 @@ pub mod record;
 pub mod relay;
 pub mod respond;
 pub mod routes;
+mod rules;
 pub mod select;
 pub mod serve;
 mod shell;

@@ -32,7 +32,7 @@ use crate::proxy::respond;
 use crate::proxy::routes::{self, PathScope, Route};
 use crate::proxy::select::{self, Selected, Unselected};
 use crate::proxy::stored::{StoredResponses, StoredTarget};
-use crate::proxy::{headers, limits, models, payload};
+use crate::proxy::{headers, limits, models, payload, rules};
 use crate::rejection::{LimitCode, Rejection};
 use crate::shared::Shared;
 use crate::telemetry::metrics::{Malformed, Metrics, RefusedKey};
@@ -250,20 +250,21 @@ impl Gateway {
             call.made_by = self.stored.made_by(known.environment.id, previous);
         }
         note_call(recorder, &call, known);
-        let deployment = select::resolve(&call, &known.key, &known.environment)?;
-        recorder.deployment(&deployment);
+        let routed = rules::resolve(&call, known, (client.headers(), recorder), self.counting())?;
+        let deployment = &routed.deployment;
+        recorder.deployment(deployment);
         if let Some(additions) = &deployment.additions {
             call.add(additions)?;
         }
         let caller = (&*known.key, &*known.environment);
-        limits::admit(recorder, caller, (&deployment, &call), self.counting())?;
+        limits::admit(recorder, caller, (deployment, &call), self.counting())?;
         if recorder.asks_shared() {
             // Rare and large: on the heap.
-            let of = (caller, Some(&*deployment));
+            let of = (caller, Some(&**deployment));
             Box::pin(limits::admit_shared(recorder, of, self.counting())).await?;
         }
         let refused = |target: &Target| recorder.refused_at(target);
-        let selected = select::select(deployment, &call, &known.key, now.into(), refused)
+        let selected = select::select(routed, &call, &known.key, now.into(), refused)
             .map_err(|why| self.unselected(why))?;
         let total = selected.total_timeout();
         let total = call.options.timeout.map_or(total, |asked| asked.min(total));
@@ -513,6 +514,7 @@ fn outcome_of(rejection: &Rejection) -> Outcome {
         | Rejection::BadRequest { .. }
         | Rejection::RequestTimeout
         | Rejection::TooLarge { .. } => Outcome::ClientError,
+        Rejection::Blocked { .. } => Outcome::Blocked,
         Rejection::Limited(limited) => match limited.code {
             LimitCode::Budget => Outcome::BudgetExceeded,
             LimitCode::Rate | LimitCode::Concurrency => Outcome::RateLimited,

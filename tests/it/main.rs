@@ -53,6 +53,7 @@ mod redis_server;
 mod reload;
 mod routes;
 mod routing;
+mod rules;
 mod sdk;
 mod shared_limits;
 mod signals;

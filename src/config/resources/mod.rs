@@ -13,6 +13,7 @@ use crate::dialect::{Dialects, Endpoint};
 use crate::limit::Limit;
 use crate::price::Price;
 use crate::provider::Provider;
+use crate::rule::Rule;
 use crate::secret::Secret;
 
 mod additions;
@@ -24,6 +25,8 @@ mod model;
 mod names;
 mod one;
 pub use one::{Kind, Known, One, read_one};
+mod rules;
+pub use rules::read_rules;
 mod unenforced;
 mod virtual_key;
 mod workspace;
@@ -97,6 +100,8 @@ pub struct Environment {
     pub name: String,
     /// Follow those of the workspace.
     pub instructions: Option<String>,
+    /// For requests to `auto`, and to the deployments that say so.
+    pub rules: Vec<Rule>,
     pub limits: Vec<Limit>,
     pub connections: Vec<Connection>,
     pub models: Vec<Model>,
@@ -199,6 +204,9 @@ pub struct Deployment {
     pub override_params: Params,
     /// Follow those of the environment; the client's own come after them.
     pub instructions: Option<String>,
+    pub rules: Vec<Rule>,
+    /// The rules of the environment come before its own.
+    pub environment_rules: bool,
     pub limits: Vec<Limit>,
     pub enabled: bool,
 }

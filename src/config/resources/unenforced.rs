@@ -14,14 +14,12 @@ pub(super) fn workspace_settings(fields: &Fields<'_>) {
 
 /// What an environment can hold besides its resources.
 pub(super) fn environment_policies(fields: &Fields<'_>) {
-    rules(fields);
     free_tables(fields, "priority_pools");
 }
 
 /// What a deployment can hold besides its targets.
 pub(super) fn deployment_policies(fields: &Fields<'_>) {
     cache(fields);
-    rules(fields);
     let Some(item) = fields.get("guards") else { return };
     item.warning(WARNING);
     for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
@@ -58,17 +56,6 @@ fn cache(fields: &Fields<'_>) {
     fields.number("max_bytes", 1..=1 << 40, 1_u64 << 28);
     fields.flag("only_deterministic", false);
     fields.finish();
-}
-
-fn rules(fields: &Fields<'_>) {
-    let Some(item) = fields.get("rules") else { return };
-    item.warning(WARNING);
-    for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
-        // The simple forms have fields of their own in place of `when`.
-        fields.text("when");
-        fields.get("traffic_percent").and_then(|item| item.fraction(&(0.0..=100.0)));
-        fields.require("then").and_then(|item| item.fields());
-    }
 }
 
 fn choice(fields: &Fields<'_>, name: &'static str, words: &[&'static str]) {

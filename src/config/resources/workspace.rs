@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::additions::instructions;
 use super::limit::limits;
 use super::names::{Names, is_slug, refer};
+use super::rules::{Whose, rules};
 use super::{
     Connection, Environment, Known, Model, ModelGrant, PayloadLogging, Resources, Workspace,
     WorkspaceSettings,
@@ -142,6 +143,10 @@ pub(super) fn environment(
         name: title(&fields, &slug),
         slug,
         instructions: instructions(&fields),
+        rules: rules(
+            &fields,
+            Whose::Environment(&[&scope.deployments], &[&scope.models, &scope.granted]),
+        ),
         limits: limits(&fields),
         connections,
         models,

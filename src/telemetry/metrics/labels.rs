@@ -69,6 +69,26 @@ labels! {
         Archived = "archived",
     }
 
+    /// What a rule did.
+    RuleAction {
+        Deployment = "deployment",
+        Model = "model",
+        Target = "target",
+        Block = "block",
+    }
+
+    /// Why a rule could not be told.
+    RuleError {
+        Budget = "budget",
+        Type = "type",
+        Missing = "missing",
+        Arithmetic = "arithmetic",
+        /// The body is too large.
+        Unread = "unread",
+        /// What it sends to is not there.
+        Nowhere = "no_destination",
+    }
+
     /// What became of asking the shared store.
     SharedResult {
         Granted = "granted",

@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 pub use cells::{Counter, Counters, Gauge, Grid, Held, Histogram, Histograms, Label};
 pub use labels::{
     AttemptResult, LookupResult, Malformed, ProviderLabel, RefusedConnection, RefusedKey,
-    ReloadResult, SharedResult, TokenKind,
+    ReloadResult, RuleAction, RuleError, SharedResult, TokenKind,
 };
 
 use crate::dialect::Dialect;
@@ -91,6 +91,8 @@ pub struct Metrics {
     pub retry_budget_exhausted: Counter,
     pub connection_benched: Counters<ProviderLabel>,
     pub limit_refusals: Grid<Level, Metric>,
+    pub rules_taken: Counters<RuleAction>,
+    pub rule_errors: Counters<RuleError>,
     pub shared_reservations: Counters<SharedResult>,
     pub shared_up: Gauge,
     pub shared_settlements_lost: Counter,
@@ -178,6 +180,8 @@ impl Default for Metrics {
             retry_budget_exhausted: Counter::default(),
             connection_benched: Counters::new(),
             limit_refusals: Grid::new(),
+            rules_taken: Counters::new(),
+            rule_errors: Counters::new(),
             shared_reservations: Counters::new(),
             shared_up: Gauge::default(),
             shared_settlements_lost: Counter::default(),
@@ -293,6 +297,8 @@ impl Metrics {
                 }
             }
         }
+        counters(page, &names::RULES_TAKEN, &self.rules_taken);
+        counters(page, &names::RULE_ERRORS, &self.rule_errors);
         counters(page, &names::SHARED_RESERVATIONS, &self.shared_reservations);
         page.single(&names::SHARED_UP, self.shared_up.get());
         page.single(&names::SHARED_SETTLEMENTS_LOST, self.shared_settlements_lost.get());
