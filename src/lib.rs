@@ -9,6 +9,7 @@ pub mod app;
 pub mod admin;
 pub mod proxy;
 
+pub mod cache;
 pub mod control;
 pub mod net;
 pub mod shared;

@@ -79,6 +79,7 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// `None` is for what does not exist.
 pub type Answer = Result<Option<Value>, AdminError>;
 type DeploymentHealth = dyn Fn(&str, &str, &str) -> Answer + Send + Sync;
+type CachePurge = dyn Fn((&str, &str), Option<&str>) -> Answer + Send + Sync;
 type RulesTrial = dyn Fn((&str, &str), &Trial) -> Answer + Send + Sync;
 type LimitUsage = dyn Fn(&str, (&str, &str, &str)) -> Answer + Send + Sync;
 
@@ -94,6 +95,8 @@ pub struct AdminState {
     pub deployment_health: Arc<DeploymentHealth>,
     /// By kind of owner, and by workspace, environment and name.
     pub limit_usage: Arc<LimitUsage>,
+    /// By workspace and environment, and a deployment of it: drops the answers that are kept.
+    pub cache_purge: Arc<CachePurge>,
     /// By workspace and environment: which rules a request would meet.
     pub rules_trial: Arc<RulesTrial>,
     pub usage: UsageApi,

@@ -332,8 +332,17 @@ fn of_rules() -> Vec<Route> {
             .takes("RulesTrial")
             .answers("RulesVerdict")
     };
+    let purge = |path: &str, kind, operation: &str| {
+        post(&format!("{path}/cache/purge"), Permission::ManageWorkspace, operation)
+            .says("drops the answers that this node keeps")
+            .of(kind)
+            .by(state::purge_cache)
+            .answers("Purge")
+    };
     let deployment = format!("{ENVIRONMENT}/deployments/{{id}}");
     vec![
+        purge(ENVIRONMENT, Kind::Environment, "purge_environment_cache"),
+        purge(&deployment, Kind::Deployment, "purge_deployment_cache"),
         test(ENVIRONMENT, Kind::Environment, "test_environment_rules"),
         test(&deployment, Kind::Deployment, "test_deployment_rules"),
     ]

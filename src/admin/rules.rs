@@ -11,6 +11,7 @@ use crate::config::resources::{Kind, read_rules};
 use crate::control::edit::{BODY, EditError};
 use crate::control::rules::Trial;
 use crate::dialect::Dialect;
+use crate::json::Metadata;
 use crate::rule::{Rule, TRAFFIC_WHOLE};
 
 const FIELDS: [&str; 10] = [
@@ -82,7 +83,7 @@ fn trial(
     })
 }
 
-fn metadata(field: Option<&Json>) -> Result<Vec<(Box<str>, Box<str>)>, EditError> {
+fn metadata(field: Option<&Json>) -> Result<Metadata, EditError> {
     let wrong = || EditError::invalid("metadata", "must be an object of texts");
     let entries = match field {
         None | Some(Json::Null) => return Ok(Vec::new()),
@@ -93,7 +94,7 @@ fn metadata(field: Option<&Json>) -> Result<Vec<(Box<str>, Box<str>)>, EditError
         Json::String(value) => Ok((Box::from(name.as_str()), Box::from(value.as_str()))),
         _ => Err(wrong()),
     };
-    let mut entries: Vec<_> = entries.iter().map(entry).collect::<Result<_, _>>()?;
+    let mut entries: Metadata = entries.iter().map(entry).collect::<Result<_, _>>()?;
     entries.sort();
     Ok(entries)
 }

@@ -34,6 +34,21 @@ pub(super) fn deployment_health(state: &AdminState, call: &Call) -> Result<Reply
     health.map(Reply::ok).ok_or(AdminError::NotFound)
 }
 
+/// Drops the answers that are kept of an environment, or of one of its deployments.
+pub(super) fn purge_cache(state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
+    call.known_query(&[])?;
+    let (Some(workspace), Some(environment)) = (&call.workspace, &call.environment) else {
+        return Err(AdminError::NotFound);
+    };
+    let deployment = match call.route.kind {
+        Some(Kind::Deployment) => Some(name_of(state, call, Kind::Deployment)?),
+        _ => None,
+    };
+    let place = (&*workspace.name, &*environment.name);
+    let purged = (state.cache_purge)(place, deployment.as_deref())?;
+    purged.map(Reply::ok).ok_or(AdminError::NotFound)
+}
+
 /// The live counters of an owner against each of its limits.
 pub(super) fn limit_usage(state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
     let (Some(workspace), Some(environment), Some(kind)) =

@@ -11,15 +11,16 @@ use bytes::{BufMut as _, BytesMut};
 use uuid::Uuid;
 
 use crate::config::resources::{
-    self, Auth, BaseUrl, BreakerConfig, DEFAULT_HEARTBEAT, Failover, ModelKind, OnDisconnect,
-    Resources, Scopes, Strategy, Timeouts,
+    self, Auth, BaseUrl, BreakerConfig, CacheConfig, DEFAULT_HEARTBEAT, Failover, ModelKind,
+    OnDisconnect, Resources, Scopes, Strategy, Timeouts,
 };
 use crate::config::url::base_url;
 use crate::control::limits::{Limits, Owner, Registry};
 use crate::control::live::{ConnectionLive, DeploymentLive, Live, TargetLive, lock};
 use crate::control::load::Ids;
 use crate::control::snapshot::{
-    AdHoc, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot, Target,
+    AdHoc, CacheRules, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot,
+    Target,
 };
 use crate::dialect::Dialects;
 use crate::id::{
@@ -75,7 +76,8 @@ pub struct NamedKey<'a> {
 pub fn build(resources: &Resources, ids: &Ids, previous: &Live, around: &dyn Around) -> Built {
     let live = Live::new(Arc::clone(&previous.limits));
     let built = Built { snapshot: Snapshot::default(), live };
-    let mut builder = Builder { ids, previous, around, built, instructions: Vec::new() };
+    let mut builder =
+        Builder { ids, previous, around, built, instructions: Vec::new(), cache: None };
     let global = Path { workspace: "", environment: "" };
     let connections: HashMap<&str, Arc<Connection>> = resources
         .connections
@@ -88,6 +90,7 @@ pub fn build(resources: &Resources, ids: &Ids, previous: &Live, around: &dyn Aro
                 .into_iter()
                 .filter_map(|instructions| instructions.as_deref())
                 .collect();
+            builder.cache = workspace.settings.cache;
             builder.environment(resources, &connections, (workspace, environment));
         }
     }
@@ -101,6 +104,8 @@ struct Builder<'a> {
     built: Built,
     /// Of the workspace and of the environment that is being built.
     instructions: Vec<&'a str>,
+    /// Of the workspace.
+    cache: Option<CacheConfig>,
 }
 
 /// Where a resource is; empty for the global ones.
@@ -297,6 +302,7 @@ impl Builder<'_> {
                 model,
             ));
         }
+        let cache = cache_rules(deployment.cache.or(self.cache), &targets);
         Arc::new(Deployment {
             id: Some(id),
             name: deployment.name.as_str().into(),
@@ -313,6 +319,7 @@ impl Builder<'_> {
                 &deployment.override_params,
                 deployment.instructions.as_deref(),
             ),
+            cache,
             rules: listed(&deployment.rules),
             has_environment_rules: deployment.environment_rules && has_environment_rules,
             limits: self.limits(
@@ -338,6 +345,7 @@ impl Builder<'_> {
             model,
         );
         let targets = vec![target];
+        let cache = cache_rules(self.cache, &targets);
         Arc::new(Deployment {
             id: None,
             name: Arc::clone(&model.alias),
@@ -350,6 +358,7 @@ impl Builder<'_> {
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
             additions: self.additions(&[], &[], None),
+            cache,
             rules: None,
             has_environment_rules: false,
             limits: None,
@@ -544,6 +553,25 @@ pub fn key_record(
 
 fn texts(params: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     params.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+}
+
+/// `None` where nothing is kept: also where an answer depends on the caller's own key at a provider.
+fn cache_rules(config: Option<CacheConfig>, targets: &[Arc<Target>]) -> Option<Arc<CacheRules>> {
+    let config = config.filter(|config| config.enabled)?;
+    if targets.iter().any(|target| target.connection.auth == Auth::Passthrough) {
+        return None;
+    }
+    let ids: Vec<String> = targets.iter().map(|target| target.connection.id.to_string()).collect();
+    let named = targets.iter().zip(&ids);
+    let path: Vec<&str> = named
+        .flat_map(|(target, connection)| [&*target.name, &*target.upstream_model, connection])
+        .collect();
+    Some(Arc::new(CacheRules {
+        ttl: config.ttl,
+        entry_bytes_max: config.entry_bytes_max,
+        only_deterministic: config.only_deterministic,
+        targets: *ResourceId::of_path(&path).0.as_bytes(),
+    }))
 }
 
 /// `None` when there is none, so that a request need not look.

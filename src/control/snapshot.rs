@@ -71,6 +71,16 @@ pub struct AdHoc {
     pub additions: Option<Arc<Additions>>,
 }
 
+/// How the answers of a deployment are kept.
+#[derive(Debug)]
+pub struct CacheRules {
+    pub ttl: Duration,
+    pub entry_bytes_max: usize,
+    pub only_deterministic: bool,
+    /// Names its targets and the models behind them: with others it gives other answers.
+    pub targets: [u8; 16],
+}
+
 /// What a client names in `model`.
 #[derive(Debug)]
 pub struct Deployment {
@@ -87,6 +97,8 @@ pub struct Deployment {
     pub heartbeat: Option<Duration>,
     /// What requests get before anything else reads them; mostly nothing.
     pub additions: Option<Arc<Additions>>,
+    /// How its answers are kept; mostly not at all.
+    pub cache: Option<Arc<CacheRules>>,
     /// Mostly none.
     pub rules: Option<Arc<[Rule]>>,
     /// The rules of its environment are asked before its own; never set without such rules.
@@ -209,6 +221,7 @@ impl AdHoc {
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
             additions: self.additions.clone(),
+            cache: None,
             rules: None,
             has_environment_rules: false,
             limits: None,

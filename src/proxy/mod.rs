@@ -13,6 +13,7 @@
 //! rules     which deployment, where rules say so         -> Routed | Rejection
 //! limits    what a request may still use               -> Governed | Rejection
 //! select    deployment -> targets in order                -> Selected | Rejection
+//! cached    an answer that is kept, or will be         -> Looked
 //! convert   what a target of another dialect is asked     -> Conversion | Rejection
 //! forward   targets in turn until one answers             -> Answer | Rejection
 //! attempt   one try on one target                         -> Answer | Failed
@@ -31,6 +32,7 @@
 
 pub mod admit;
 pub mod attempt;
+mod cached;
 pub mod call;
 pub mod client;
 pub mod convert;

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::server::OnFull;
 use crate::control::State;
@@ -20,6 +21,7 @@ use crate::control::snapshot::Target;
 use crate::dialect::{Dialect, Endpoint, Envelope};
 use crate::net::pool::Pool;
 use crate::proxy::admit::{self, Known};
+use crate::proxy::cached::{Keeping, Looked, Passed};
 use crate::proxy::call::{self, BodyLimits, Call};
 use crate::proxy::client::Client;
 use crate::proxy::convert::Reading;
@@ -37,7 +39,7 @@ use crate::rejection::{LimitCode, Rejection};
 use crate::shared::Shared;
 use crate::telemetry::metrics::{Malformed, Metrics, RefusedKey};
 use crate::usage::payload::Exchange;
-use crate::usage::record::Outcome;
+use crate::usage::record::{CacheUse, Outcome};
 use crate::usage::store::UsageSink;
 
 /// Bounds of one request.
@@ -61,6 +63,8 @@ pub struct Gateway {
     pub usage: UsageSink,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    /// Answers of deployments that keep them.
+    pub cache: Arc<Cache>,
     /// Where limits of all nodes are counted.
     pub shared: Option<Arc<Shared>>,
     pub limits: GatewayLimits,
@@ -79,6 +83,8 @@ pub struct RequestCtx {
     pub(super) stored: Option<StoredTarget>,
     /// Where bodies are logged.
     pub(super) payload: Option<Box<Exchange>>,
+    /// Where the answer is to be kept.
+    pub(super) keeping: Option<Box<Keeping>>,
     pub(super) _entered: Entered,
 }
 
@@ -263,6 +269,23 @@ impl Gateway {
             let of = (caller, Some(&**deployment));
             Box::pin(limits::admit_shared(recorder, of, self.counting())).await?;
         }
+        if let Some(rules) = &routed.deployment.cache {
+            // Rare and large: on the heap.
+            let asked = (&call, known);
+            match Box::pin(self.look(client, asked, (&routed, rules))).await? {
+                Looked::Hit(hit) => {
+                    let hit = (hit, &routed, call.is_stream);
+                    Box::pin(self.answer_kept(client, ctx, hit)).await?;
+                    return Ok(Served::Answered);
+                }
+                Looked::Keep(keeping) => {
+                    recorder.note(|row| row.cache = Some(CacheUse::Miss));
+                    ctx.keeping = Some(keeping);
+                }
+                Looked::Nothing(used) => recorder.note(|row| row.cache = Some(used)),
+            }
+        }
+        let recorder = self::recorder(ctx);
         let refused = |target: &Target| recorder.refused_at(target);
         let selected = select::select(routed, &call, &known.key, now.into(), refused)
             .map_err(|why| self.unselected(why))?;
@@ -283,6 +306,7 @@ impl Gateway {
                 Ok(if is_whole { Served::Answered } else { Served::Cut })
             }
             Err(exhausted) => {
+                self.end_keeping(ctx, Passed::Broken);
                 // Rare and large: on the heap.
                 Box::pin(self.give_up(client, ctx, &selected, *exhausted)).await
             }
@@ -334,6 +358,7 @@ impl Gateway {
             deployment: &selected.deployment,
             target: &target,
             attempts: recorder(ctx).n_attempts(),
+            cache: recorder(ctx).cache(),
             standing: recorder(ctx).standing(),
         };
         recorder(ctx).note(|row| row.response_bytes = last.body.len() as u64);

@@ -132,13 +132,12 @@ pub struct LimitName {
 
 impl LimitName {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (owner, metric, period) = match text.strip_suffix(".concurrent") {
-            Some(owner) => (owner, Metric::Concurrent, Period::Lifetime),
-            None => {
-                let (rest, period) = text.rsplit_once('.')?;
-                let (owner, metric) = rest.rsplit_once('.')?;
-                (owner, Metric::from_name(metric)?, Period::from_name(period)?)
-            }
+        let (owner, metric, period) = if let Some(owner) = text.strip_suffix(".concurrent") {
+            (owner, Metric::Concurrent, Period::Lifetime)
+        } else {
+            let (rest, period) = text.rsplit_once('.')?;
+            let (owner, metric) = rest.rsplit_once('.')?;
+            (owner, Metric::from_name(metric)?, Period::from_name(period)?)
         };
         let (level, owner) = match owner.split_once('/') {
             Some((level, owner)) => (level, Some(Box::from(owner))),

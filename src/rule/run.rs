@@ -77,11 +77,9 @@ impl<'a> Run<'a> {
                 self.take(weight)?;
                 Ok(local)
             }
-            Node::Member(of, name) => {
-                self.value(of)?.member(name).ok_or(Stopped::Type)?.ok_or(Stopped::Missing)
-            }
+            Node::Member(of, name) => self.value(of)?.member(name)?.ok_or(Stopped::Missing),
             Node::Has(of, name) => {
-                let found = self.value(of)?.member(name).ok_or(Stopped::Type)?;
+                let found = self.value(of)?.member(name)?;
                 Ok(Value::Flag(found.is_some_and(|found| found != Value::Null)))
             }
             Node::Index(of, at) => self.index(of, at),
@@ -160,7 +158,7 @@ impl<'a> Run<'a> {
         let (of, at) = (self.value(of)?, self.value(at)?);
         match at {
             Value::Int(at) => of.element(at).ok_or(Stopped::Missing),
-            Value::Text(name) => of.member(&name).ok_or(Stopped::Type)?.ok_or(Stopped::Missing),
+            Value::Text(name) => of.member(&name)?.ok_or(Stopped::Missing),
             _ => Err(Stopped::Type),
         }
     }
@@ -280,7 +278,7 @@ fn binary<'a>(operator: Operator, left: Value<'a>, right: Value<'a>) -> Outcome<
         Operator::In => match right {
             Value::Map(_) | Value::Json(serde_json::Value::Object(_)) => {
                 let Value::Text(name) = &left else { return Ok(Value::Flag(false)) };
-                Ok(Value::Flag(right.member(name).is_some_and(|found| found.is_some())))
+                Ok(Value::Flag(right.member(name)?.is_some()))
             }
             right => {
                 let items = right.items().ok_or(Stopped::Type)?;

@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 
 use serde_json::Value as Json;
 
+use super::run::Stopped;
+
 /// A value while an expression runs; it borrows from the request and from the expression.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
@@ -62,15 +64,15 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The member `name`; `None` if this holds no members at all.
-    pub(super) fn member(&self, name: &str) -> Option<Option<Self>> {
+    /// The member `name`, if this holds members.
+    pub(super) fn member(&self, name: &str) -> Result<Option<Self>, Stopped> {
         match self {
-            Self::Json(Json::Object(members)) => Some(members.get(name).map(Self::of_json)),
+            Self::Json(Json::Object(members)) => Ok(members.get(name).map(Self::of_json)),
             Self::Map(entries) => {
                 let found = entries.iter().find(|(key, _)| **key == *name);
-                Some(found.map(|(_, value)| Self::text(value)))
+                Ok(found.map(|(_, value)| Self::text(value)))
             }
-            _ => None,
+            _ => Err(Stopped::Type),
         }
     }
 

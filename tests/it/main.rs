@@ -32,6 +32,7 @@ mod answers;
 mod bad_input;
 mod basics;
 mod binary;
+mod cache;
 mod clickhouse_dashboards;
 mod clickhouse_faults;
 mod clickhouse_schema;

@@ -17,6 +17,8 @@ use crate::rule::Rule;
 use crate::secret::Secret;
 
 mod additions;
+mod cache;
+pub use cache::CacheConfig;
 mod connection;
 mod deployment;
 pub use deployment::DEFAULT_HEARTBEAT;
@@ -81,6 +83,8 @@ pub struct WorkspaceSettings {
     pub payload_logging: PayloadLogging,
     /// Come first in the system prompts of all requests.
     pub instructions: Option<String>,
+    /// Of all deployments that say nothing themselves.
+    pub cache: Option<CacheConfig>,
 }
 
 /// What is kept of the bodies of requests and answers.
@@ -204,6 +208,8 @@ pub struct Deployment {
     pub override_params: Params,
     /// Follow those of the environment; the client's own come after them.
     pub instructions: Option<String>,
+    /// What stands here is taken in place of what the workspace says.
+    pub cache: Option<CacheConfig>,
     pub rules: Vec<Rule>,
     /// The rules of the environment come before its own.
     pub environment_rules: bool,

@@ -143,12 +143,11 @@ fn then(item: &Item<'_>, whose: Whose<'_>) -> Option<Then> {
     let ways = ["deployment", "model", "target", "block"];
     let named: Vec<(&str, Item<'_>)> =
         ways.into_iter().filter_map(|way| Some((way, fields.get(way)?))).collect();
-    let then = match named.as_slice() {
-        [(way, item)] => destination(way, item, whose),
-        _ => {
-            item.problem("must have one of `deployment`, `model`, `target` and `block`");
-            None
-        }
+    let then = if let [(way, item)] = named.as_slice() {
+        destination(way, item, whose)
+    } else {
+        item.problem("must have one of `deployment`, `model`, `target` and `block`");
+        None
     };
     fields.finish();
     then
@@ -175,12 +174,12 @@ fn destination(way: &str, item: &Item<'_>, whose: Whose<'_>) -> Option<Then> {
             item.problem(format!("the deployment has no target called {shown}"));
         }
         ("deployment", Whose::Environment(names, _))
-        | ("model", Whose::Environment(_, names) | Whose::Deployment(_, names)) => {
+        | ("model", Whose::Environment(_, names) | Whose::Deployment(_, names))
+            if !names.iter().any(|names| names.contains(name)) =>
+        {
             // It may be made later; until then the rule takes nothing.
-            if !names.iter().any(|names| names.contains(name)) {
-                let shown = item.report().show(name);
-                item.warning(format!("there is no {way} called {shown}: the rule takes nothing"));
-            }
+            let shown = item.report().show(name);
+            item.warning(format!("there is no {way} called {shown}: the rule takes nothing"));
         }
         _ => {}
     }

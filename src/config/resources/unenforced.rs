@@ -7,11 +7,6 @@ use crate::config::fields::{Fields, Item};
 
 const WARNING: &str = "is read but not enforced by this version";
 
-/// What `settings` of a workspace can hold besides those of [`super::workspace`].
-pub(super) fn workspace_settings(fields: &Fields<'_>) {
-    cache(fields);
-}
-
 /// What an environment can hold besides its resources.
 pub(super) fn environment_policies(fields: &Fields<'_>) {
     free_tables(fields, "priority_pools");
@@ -19,7 +14,6 @@ pub(super) fn environment_policies(fields: &Fields<'_>) {
 
 /// What a deployment can hold besides its targets.
 pub(super) fn deployment_policies(fields: &Fields<'_>) {
-    cache(fields);
     let Some(item) = fields.get("guards") else { return };
     item.warning(WARNING);
     for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
@@ -44,18 +38,6 @@ fn free_tables(fields: &Fields<'_>, name: &'static str) {
             item.fields();
         });
     }
-}
-
-fn cache(fields: &Fields<'_>) {
-    let Some(item) = fields.get("cache") else { return };
-    item.warning(WARNING);
-    let Some(fields) = item.fields() else { return };
-    fields.flag("enabled", false);
-    fields.number("ttl_s", 1..=31_536_000, 300);
-    fields.number("max_entry_bytes", 1..=1 << 30, 1 << 20);
-    fields.number("max_bytes", 1..=1 << 40, 1_u64 << 28);
-    fields.flag("only_deterministic", false);
-    fields.finish();
 }
 
 fn choice(fields: &Fields<'_>, name: &'static str, words: &[&'static str]) {

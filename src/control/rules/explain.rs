@@ -9,7 +9,7 @@ use crate::control::limits::Limits;
 use crate::control::snapshot::{AUTO, Deployment, Environment};
 use crate::dialect::Dialect;
 use crate::limit::Now;
-use crate::rule::{Facts as _, Rule, Step, TRAFFIC_WHOLE, Then};
+use crate::rule::{Expression, Facts as _, Rule, Step, TRAFFIC_WHOLE, Then};
 
 /// Of a text that is shown.
 const LETTERS_MAX: usize = 200;
@@ -132,7 +132,7 @@ fn told_of((whose, index): (Whose, usize), rule: &Rule, step: Step, facts: &Fact
         Step::Stopped(why) => ("error", Some(why.to_string())),
     };
     let mut reads = Map::new();
-    for variable in rule.when.iter().flat_map(|when| when.variables()) {
+    for variable in rule.when.iter().flat_map(Expression::variables) {
         let value = facts.value(*variable).map_or(Json::Null, |value| short(value.to_json()));
         reads.insert(variable.name(), value);
     }
@@ -142,7 +142,7 @@ fn told_of((whose, index): (Whose, usize), rule: &Rule, step: Step, facts: &Fact
             Whose::Deployment => "deployment",
         },
         "index": index,
-        "when": rule.when.as_ref().map(|when| when.text()),
+        "when": rule.when.as_ref().map(Expression::text),
         "traffic_percent": f64::from(rule.traffic) * 100.0 / f64::from(TRAFFIC_WHOLE),
         "then": destination(&rule.then),
         "result": result,

@@ -69,6 +69,15 @@ labels! {
         Archived = "archived",
     }
 
+    /// What the response cache did.
+    CacheResult {
+        Hit = "hit",
+        /// A hit after waiting for the same request before it.
+        Waited = "waited",
+        Miss = "miss",
+        Bypass = "bypass",
+    }
+
     /// What a rule did.
     RuleAction {
         Deployment = "deployment",
