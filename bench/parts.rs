@@ -7,6 +7,7 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "this is what a person reads")]
 
+use std::cell::OnceCell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,10 @@ use sluice::json::{Scan, Splice, scan};
 use sluice::limit::{Amounts, Level, Limit, Metric, Mode, Now, OnError, Period, text_bytes};
 use sluice::route::plan::{Choice, TargetView, plan};
 use sluice::route::swrr::Swrr;
+use sluice::rule::{
+    ALL_STEPS_MAX, Expression, Facts, LimitName, Rule, Said, TRAFFIC_WHOLE, Then, Value, Variable,
+    file_names, first, said,
+};
 use sluice::usage::row::{Stamp, encode};
 use sluice::usage::tap::{Tap, TapMode};
 
@@ -100,6 +105,7 @@ fn parts() -> Vec<Part> {
         part("tap-stream", "100 events", tap_stream()),
         part("estimate", "the text of a chat of 1 KB", estimate()),
         part("limits", "four limits of a key: reserved and settled", limits()),
+        part("rules-100", "a hundred rules over a chat of 2 KB, the last one takes it", rules()),
         part("row", "a row with one attempt, encoded", row()),
     ]
 }
@@ -205,6 +211,73 @@ fn limits() -> Box<dyn FnMut()> {
         let held = held.expect("room");
         black_box(held.standing(now));
         held.settle(&used, now);
+    })
+}
+
+/// A request as rules read it, of which nothing is known before the first of them asks.
+struct Asked<'a> {
+    body: &'a [u8],
+    metadata: &'a [(Box<str>, Box<str>)],
+    said: OnceCell<Said>,
+    file_names: OnceCell<Vec<Box<str>>>,
+}
+
+impl Facts for Asked<'_> {
+    fn value(&self, variable: Variable) -> Option<Value<'_>> {
+        let said = || self.said.get_or_init(|| said(self.body));
+        Some(match variable {
+            Variable::Metadata => Value::Map(self.metadata),
+            Variable::InputTokens => {
+                Value::Int(i64::try_from(text_bytes(self.body).text / 4).unwrap_or(i64::MAX))
+            }
+            Variable::LastMessage => Value::text(&said().last_message),
+            Variable::Text => Value::text(&said().text),
+            Variable::FileNames => {
+                Value::Texts(self.file_names.get_or_init(|| file_names(&said().text)))
+            }
+            Variable::EndUser => Value::text("ada"),
+            _ => Value::Flag(true),
+        })
+    }
+
+    fn error_rate(&self, _target: &str, _minutes: u32) -> Option<f64> {
+        Some(0.1)
+    }
+
+    fn usage_percent(&self, _limit: &LimitName) -> Option<f64> {
+        Some(10.0)
+    }
+}
+
+fn rules() -> Box<dyn FnMut()> {
+    let mut rules: Vec<Rule> = (0..99)
+        .map(|n| match n % 8 {
+            0 => "request.input_tokens > 100000 && request.stream".to_owned(),
+            1 => format!("has(metadata.team) && metadata.team == 'team-{n}'"),
+            2 => format!("request.last_message.contains('nothing like it {n}')"),
+            3 => "request.filenames.glob('*.{sql,tf}')".to_owned(),
+            4 => format!("end_user in ['bob', 'eve', 'user-{n}']"),
+            5 => "error_rate('primary', 5) > 0.5 || usage_percent('key.tokens.minute') >= 80"
+                .to_owned(),
+            6 => format!("end_user.startsWith('team-{n}') && request.tools_count == 0"),
+            _ => format!("request.last_message.matches('^team {n}: [a-z]+$')"),
+        })
+        .map(|text| Rule {
+            when: Some(Expression::compile(&text).expect("an expression")),
+            traffic: TRAFFIC_WHOLE,
+            then: Then::Deployment("other".into()),
+        })
+        .collect();
+    rules.push(Rule { when: None, ..rules.first().expect("a rule").clone() });
+    let body = sample::chat(2 * 1_024);
+    let metadata: Vec<(Box<str>, Box<str>)> = vec![("team".into(), "search".into())];
+    Box::new(move || {
+        let (said, file_names) = (OnceCell::new(), OnceCell::new());
+        let asked =
+            Asked { body: black_box(body.as_bytes()), metadata: &metadata, said, file_names };
+        let mut steps = ALL_STEPS_MAX;
+        let taken = first(&rules, (&asked, &mut steps), || 0, |_| true, |_, _| {});
+        black_box(taken.expect("the last one takes it"));
     })
 }
 

@@ -9,6 +9,7 @@ pub mod app;
 pub mod admin;
 pub mod proxy;
 
+pub mod cache;
 pub mod control;
 pub mod net;
 pub mod shared;
@@ -22,6 +23,8 @@ pub mod rejection;
 pub mod translate;
 
 pub mod sse;
+
+pub mod rule;
 
 pub mod dialect;
 pub mod head;

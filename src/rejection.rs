@@ -30,6 +30,9 @@ pub enum Rejection {
     NotFound,
     #[error("{message}")]
     BadRequest { code: BadRequest, message: String, param: Option<String> },
+    /// A rule says so; the message is its operator's.
+    #[error("{message}")]
+    Blocked { message: Box<str> },
     #[error("the request took too long to arrive; send it again")]
     RequestTimeout,
     #[error("the request body is larger than {bytes_max} bytes; send a smaller one")]
@@ -119,6 +122,7 @@ impl Rejection {
             Self::ModelNotFound { .. } => (404, "model_not_found", INVALID, "not_found_error"),
             Self::NotFound => (404, "not_found", INVALID, "not_found_error"),
             Self::BadRequest { code, .. } => (400, code.name(), INVALID, INVALID),
+            Self::Blocked { .. } => (400, "blocked", INVALID, INVALID),
             Self::RequestTimeout => (408, "request_timeout", INVALID, INVALID),
             Self::TooLarge { .. } => (413, "request_too_large", INVALID, "request_too_large"),
             Self::Limited(limited) => {
@@ -264,6 +268,7 @@ mod tests {
         vec![
             Rejection::KeyMissing,
             Rejection::KeyRefused,
+            Rejection::Blocked { message: "no source code here".into() },
             Rejection::EndpointForbidden { endpoint: "embeddings" },
             Rejection::EnvironmentMismatch,
             Rejection::ModelNotFound { model: "gpt-4o".to_owned() },

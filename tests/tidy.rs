@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide and never act: no runtime, no sockets, no log, no clock.
-const PURE: [&str; 8] = ["dialect", "head", "json", "limit", "price", "route", "sse", "translate"];
+const PURE: [&str; 9] =
+    ["dialect", "head", "json", "limit", "price", "route", "rule", "sse", "translate"];
 const IMPURE_WORDS: [&str; 5] = ["tokio::", "pingora", "tracing::", "Instant::now", "SystemTime"];
 
 /// Words for which the vocabulary has another one, and the one it has. They may not be part of a

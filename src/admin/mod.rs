@@ -13,6 +13,7 @@
 //! body        bodies of a few fields
 //! first       the first superadmin
 //! resources   …and workspaces, documents, audit, state, users, members, tokens, auth: the answers
+//! rules       rules tried out
 //! usage       usage, asked and looked at row by row
 //! openapi     the table as a document
 //! problem     the errors, as problem+json
@@ -33,6 +34,7 @@ pub mod principal;
 mod problem;
 mod resources;
 pub mod routes;
+mod rules;
 mod session;
 mod state;
 pub mod token;
@@ -62,6 +64,8 @@ pub use problem::AdminError;
 use routes::Route;
 pub use usage::{SeenBy, UsageApi};
 
+use crate::control::rules::Trial;
+
 /// How long one call may look for its answer.
 const CALL_MAX: Duration = Duration::from_secs(10);
 /// Calls that look for their answer at once: one that hangs keeps its place.
@@ -75,6 +79,8 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// `None` is for what does not exist.
 pub type Answer = Result<Option<Value>, AdminError>;
 type DeploymentHealth = dyn Fn(&str, &str, &str) -> Answer + Send + Sync;
+type CachePurge = dyn Fn((&str, &str), Option<&str>) -> Answer + Send + Sync;
+type RulesTrial = dyn Fn((&str, &str), &Trial) -> Answer + Send + Sync;
 type LimitUsage = dyn Fn(&str, (&str, &str, &str)) -> Answer + Send + Sync;
 
 /// What the admin listener shows. The closures that may wait for a store are called where they may
@@ -89,6 +95,10 @@ pub struct AdminState {
     pub deployment_health: Arc<DeploymentHealth>,
     /// By kind of owner, and by workspace, environment and name.
     pub limit_usage: Arc<LimitUsage>,
+    /// By workspace and environment, and a deployment of it: drops the answers that are kept.
+    pub cache_purge: Arc<CachePurge>,
+    /// By workspace and environment: which rules a request would meet.
+    pub rules_trial: Arc<RulesTrial>,
     pub usage: UsageApi,
 }
 

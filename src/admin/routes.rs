@@ -9,8 +9,8 @@ use axum::http::Method;
 use super::call::{Call, Reply};
 use super::principal::Permission;
 use super::{
-    AdminError, AdminState, audit, auth, documents, members, openapi, resources, state, tokens,
-    users, workspaces,
+    AdminError, AdminState, audit, auth, documents, members, openapi, resources, rules, state,
+    tokens, users, workspaces,
 };
 use crate::config::resources::Kind;
 
@@ -140,6 +140,7 @@ pub fn routes() -> &'static [Route] {
             routes.extend(of_kind(*kind, ENVIRONMENT, ""));
         }
         routes.extend(of_keys());
+        routes.extend(of_rules());
         routes.extend(of_state());
         routes.extend(of_users());
         routes.extend(of_auth());
@@ -320,6 +321,31 @@ fn of_keys() -> Vec<Route> {
         .answers("DeploymentHealth"),
     ]);
     routes
+}
+
+fn of_rules() -> Vec<Route> {
+    let test = |path: &str, kind, operation: &str| {
+        post(&format!("{path}/rules/test"), Permission::ReadWorkspace, operation)
+            .says("which rule would take a request, and why; `rules` in place of the saved ones")
+            .of(kind)
+            .by(rules::test)
+            .takes("RulesTrial")
+            .answers("RulesVerdict")
+    };
+    let purge = |path: &str, kind, operation: &str| {
+        post(&format!("{path}/cache/purge"), Permission::ManageWorkspace, operation)
+            .says("drops the answers that this node keeps")
+            .of(kind)
+            .by(state::purge_cache)
+            .answers("Purge")
+    };
+    let deployment = format!("{ENVIRONMENT}/deployments/{{id}}");
+    vec![
+        purge(ENVIRONMENT, Kind::Environment, "purge_environment_cache"),
+        purge(&deployment, Kind::Deployment, "purge_deployment_cache"),
+        test(ENVIRONMENT, Kind::Environment, "test_environment_rules"),
+        test(&deployment, Kind::Deployment, "test_deployment_rules"),
+    ]
 }
 
 fn of_users() -> Vec<Route> {

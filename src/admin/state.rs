@@ -18,7 +18,7 @@ pub(super) fn version(_state: &AdminState, call: &Call) -> Result<Reply, AdminEr
 }
 
 /// The name of the resource of a path, which may have named it by its id.
-fn name_of(state: &AdminState, call: &Call, kind: Kind) -> Result<String, AdminError> {
+pub(super) fn name_of(state: &AdminState, call: &Call, kind: Kind) -> Result<String, AdminError> {
     let found = state.desk.read(|db| {
         Ok::<_, AdminError>(resources::find(db, kind, call.place(), call.param("id"))?)
     })?;
@@ -32,6 +32,21 @@ pub(super) fn deployment_health(state: &AdminState, call: &Call) -> Result<Reply
     let name = name_of(state, call, Kind::Deployment)?;
     let health = (state.deployment_health)(&workspace.name, &environment.name, &name)?;
     health.map(Reply::ok).ok_or(AdminError::NotFound)
+}
+
+/// Drops the answers that are kept of an environment, or of one of its deployments.
+pub(super) fn purge_cache(state: &AdminState, call: &Call) -> Result<Reply, AdminError> {
+    call.known_query(&[])?;
+    let (Some(workspace), Some(environment)) = (&call.workspace, &call.environment) else {
+        return Err(AdminError::NotFound);
+    };
+    let deployment = match call.route.kind {
+        Some(Kind::Deployment) => Some(name_of(state, call, Kind::Deployment)?),
+        _ => None,
+    };
+    let place = (&*workspace.name, &*environment.name);
+    let purged = (state.cache_purge)(place, deployment.as_deref())?;
+    purged.map(Reply::ok).ok_or(AdminError::NotFound)
 }
 
 /// The live counters of an owner against each of its limits.

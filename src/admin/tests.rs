@@ -97,6 +97,8 @@ fn state(dir: &std::path::Path, status: Arc<Mutex<ReadyStatus>>) -> AdminState {
         limit_usage: Arc::new(|kind, (workspace, environment, name)| {
             Ok((kind == "keys").then(|| json!([workspace, environment, name])))
         }),
+        cache_purge: Arc::new(|_, _| Ok(None)),
+        rules_trial: Arc::new(|_, _| Ok(None)),
         usage: UsageApi {
             reading: None,
             sink: None,

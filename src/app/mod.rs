@@ -40,6 +40,7 @@ use crate::admin::{
     token::{AdminToken, TokenDigest, TokenError},
 };
 use crate::app::resident::Resident;
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::ConfigError;
 use crate::config::server::ServerConfig;
@@ -158,10 +159,7 @@ impl App {
 
         let resolver = Arc::new(resolver(&config, &metrics));
         control.spawn(Arc::clone(&resolver).run(signal.clone()));
-        let shared = {
-            let _control = control.enter();
-            limits::shared(&config.shared, &around.clock, &metrics)?
-        };
+        let shared = within(&control, || limits::shared(&config.shared, &around.clock, &metrics))?;
         let state = Arc::new(State::default());
         let opened = open_state(&config, around.master_key.as_ref(), &around.clock)?;
         let follower = Follower::new(opened, Arc::clone(&state), Arc::clone(&kept.registry));
@@ -176,6 +174,7 @@ impl App {
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
             clock: around.clock.clone(),
+            cache: Cache::new(config.cache.bytes_max),
             shared: shared.clone(),
             limits: gateway_limits(&config),
             flow: Arc::clone(&flow),
@@ -183,6 +182,7 @@ impl App {
             drains: Arc::new(Semaphore::new(DRAINS_MAX)),
         };
         let observed = observe::Observed {
+            cache: Arc::clone(&gateway.cache),
             state: Arc::clone(&state),
             flow: Arc::clone(&flow),
             metrics: Arc::clone(&metrics),
@@ -328,6 +328,12 @@ async fn serve_admin(
         Ok(listener) => admin::serve(listener, admin::router(state), signal).await,
         Err(error) => tracing::error!(%error, "the admin listener does not start"),
     }
+}
+
+/// Calls what spawns tasks on `runtime`.
+fn within<T>(runtime: &Runtime, call: impl FnOnce() -> T) -> T {
+    let _entered = runtime.enter();
+    call()
 }
 
 fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {

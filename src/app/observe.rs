@@ -7,13 +7,16 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::admin::{AdminState, Desk, Readiness, ReadyStatus, UsageApi};
+use crate::admin::{AdminError, AdminState, Desk, Readiness, ReadyStatus, UsageApi};
 use crate::app::limits::{self, Owner};
+use crate::cache::Cache;
 use crate::clock::{Clock, Millis};
 use crate::config::server::{UsageConfig, UsageUrl};
 use crate::control::State;
+use crate::control::edit::EditError;
 use crate::control::limits::Registry;
 use crate::control::live::lock;
+use crate::control::rules::{Trial, explain};
 use crate::control::snapshot::{Deployment, Environment, Target};
 use crate::proxy::flow::Flow;
 use crate::proxy::limits::now;
@@ -27,6 +30,7 @@ use crate::usage::store::UsageSink;
 /// The parts that are looked at.
 #[derive(Clone)]
 pub(super) struct Observed {
+    pub(super) cache: Arc<Cache>,
     pub(super) state: Arc<State>,
     pub(super) flow: Arc<Flow>,
     pub(super) metrics: Arc<Metrics>,
@@ -43,6 +47,8 @@ impl Observed {
         self.metrics.set_sources(self.sources());
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
+        let (of_cache, kept) = (Arc::clone(&self.state), Arc::clone(&self.cache));
+        let (of_rules, rules_clock) = (Arc::clone(&self.state), self.clock.clone());
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
         let usage = self.usage_api(usage);
         AdminState {
@@ -61,6 +67,12 @@ impl Observed {
                     _ => return Ok(None),
                 };
                 Ok(limits::usage(&of_limits, owner, place, now(&clock)))
+            }),
+            cache_purge: Arc::new(move |place, deployment| {
+                Ok(purge(&of_cache, &kept, place, deployment))
+            }),
+            rules_trial: Arc::new(move |place, trial| {
+                trial_of(&of_rules, place, trial, &rules_clock)
             }),
             usage,
         }
@@ -105,6 +117,7 @@ impl Observed {
         let (usage, clock) = (self.usage.clone(), self.clock.clone());
         let log = self.log.clone();
         let limits = Arc::clone(&self.limits);
+        let cache = Arc::clone(&self.cache);
         let answers = Arc::clone(&self.state_answers);
         Sources {
             is_state_read: Some(Box::new(move || answers.load(Ordering::Relaxed))),
@@ -114,6 +127,7 @@ impl Observed {
                 Box::new(move || log.lines_dropped()) as Box<dyn Fn() -> u64 + Send + Sync>
             }),
             is_ready: Some(Box::new(move || !flow.is_draining())),
+            cache: Some(Box::new(move || [cache.n_entries(), cache.n_bytes()])),
             limit_values_shared: Some(Box::new(move || {
                 limits.stats().full.load(Ordering::Relaxed)
             })),
@@ -227,6 +241,38 @@ fn sample(
         target: Arc::clone(&target.name),
         state,
     }
+}
+
+/// Drops what is kept of an environment, or of a deployment of it.
+fn purge(
+    state: &State,
+    cache: &Cache,
+    (workspace, environment): (&str, &str),
+    deployment: Option<&str>,
+) -> Option<Value> {
+    let snapshot = state.snapshot.load();
+    let mut environments = snapshot.environments.values();
+    let found = environments.find(|it| it.is_named(workspace, environment))?;
+    Some(json!({ "purged": cache.purge(found.id, deployment) }))
+}
+
+/// What the rules would do with a request.
+fn trial_of(
+    state: &State,
+    (workspace, environment): (&str, &str),
+    trial: &Trial,
+    clock: &Clock,
+) -> Result<Option<Value>, AdminError> {
+    let snapshot = state.snapshot.load();
+    let mut environments = snapshot.environments.values();
+    let found = environments.find(|it| it.is_named(workspace, environment));
+    let Some(found) = found else { return Ok(None) };
+    let key = state.keys.find(|key| {
+        key.environment == found.id && key.caller.key_name.as_deref() == Some(&*trial.key)
+    });
+    let limits = key.as_ref().and_then(|key| key.limits.as_deref());
+    let explained = explain(found, trial, (limits, now(clock)));
+    explained.map(Some).map_err(|error| EditError::invalid("body.model", error.to_string()).into())
 }
 
 /// The targets of one deployment as they stand.

@@ -264,6 +264,14 @@ impl<'a> Item<'a> {
         choice
     }
 
+    /// The text, for values that have two forms.
+    pub fn text_if_any(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether this is written as a text, for values that have two forms.
     pub fn is_text(&self) -> bool {
         matches!(self.node.value, Value::Text(_))

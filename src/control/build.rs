@@ -11,15 +11,16 @@ use bytes::{BufMut as _, BytesMut};
 use uuid::Uuid;
 
 use crate::config::resources::{
-    self, Auth, BaseUrl, BreakerConfig, DEFAULT_HEARTBEAT, Failover, ModelKind, OnDisconnect,
-    Resources, Scopes, Strategy, Timeouts,
+    self, Auth, BaseUrl, BreakerConfig, CacheConfig, DEFAULT_HEARTBEAT, Failover, ModelKind,
+    OnDisconnect, Resources, Scopes, Strategy, Timeouts,
 };
 use crate::config::url::base_url;
 use crate::control::limits::{Limits, Owner, Registry};
 use crate::control::live::{ConnectionLive, DeploymentLive, Live, TargetLive, lock};
 use crate::control::load::Ids;
 use crate::control::snapshot::{
-    AdHoc, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot, Target,
+    AdHoc, CacheRules, Connection, Deployment, Environment, HeadLines, KeyRecord, Priced, Snapshot,
+    Target,
 };
 use crate::dialect::Dialects;
 use crate::id::{
@@ -33,6 +34,7 @@ use crate::net::resolve::Name;
 use crate::provider::Provider;
 use crate::route::breaker::{Breaker, Rules};
 use crate::route::failure::{Cause, FailoverOn};
+use crate::rule::Rule;
 use crate::telemetry::metrics::ProviderLabel;
 use crate::usage::record::{RowCaller, RowTarget};
 
@@ -74,7 +76,8 @@ pub struct NamedKey<'a> {
 pub fn build(resources: &Resources, ids: &Ids, previous: &Live, around: &dyn Around) -> Built {
     let live = Live::new(Arc::clone(&previous.limits));
     let built = Built { snapshot: Snapshot::default(), live };
-    let mut builder = Builder { ids, previous, around, built, instructions: Vec::new() };
+    let mut builder =
+        Builder { ids, previous, around, built, instructions: Vec::new(), cache: None };
     let global = Path { workspace: "", environment: "" };
     let connections: HashMap<&str, Arc<Connection>> = resources
         .connections
@@ -87,6 +90,7 @@ pub fn build(resources: &Resources, ids: &Ids, previous: &Live, around: &dyn Aro
                 .into_iter()
                 .filter_map(|instructions| instructions.as_deref())
                 .collect();
+            builder.cache = workspace.settings.cache;
             builder.environment(resources, &connections, (workspace, environment));
         }
     }
@@ -100,6 +104,8 @@ struct Builder<'a> {
     built: Built,
     /// Of the workspace and of the environment that is being built.
     instructions: Vec<&'a str>,
+    /// Of the workspace.
+    cache: Option<CacheConfig>,
 }
 
 /// Where a resource is; empty for the global ones.
@@ -163,7 +169,9 @@ impl Builder<'_> {
             .deployments
             .iter()
             .filter(|deployment| deployment.enabled)
-            .map(|deployment| self.deployment(deployment, path, &models))
+            .map(|deployment| {
+                self.deployment(deployment, path, (&models, !environment.rules.is_empty()))
+            })
             .map(|deployment| (Box::from(&*deployment.name), deployment))
             .collect();
         let direct: HashMap<Box<str>, Arc<Deployment>> = models
@@ -184,6 +192,7 @@ impl Builder<'_> {
             environment_names: names(&environment.slug, caller.environment.to_string()),
             is_archived: workspace.is_archived,
             settings: workspace.settings.clone(),
+            rules: listed(&environment.rules),
             limits: self.limits(
                 (Level::Environment, caller.environment.0, caller.workspace.0),
                 &environment.slug,
@@ -202,6 +211,7 @@ impl Builder<'_> {
                 .collect(),
             reachable,
         };
+        watch(&built);
         self.built.snapshot.environments.insert(built.id, Arc::new(built));
     }
 
@@ -270,7 +280,7 @@ impl Builder<'_> {
         &mut self,
         deployment: &resources::Deployment,
         path: Path<'_>,
-        models: &HashMap<String, ModelParts>,
+        (models, has_environment_rules): (&HashMap<String, ModelParts>, bool),
     ) -> Arc<Deployment> {
         let id = DeploymentId(self.id(path, "deployment", &deployment.name));
         let id_text = id.to_string();
@@ -292,6 +302,7 @@ impl Builder<'_> {
                 model,
             ));
         }
+        let cache = cache_rules(deployment.cache.or(self.cache), &targets);
         Arc::new(Deployment {
             id: Some(id),
             name: deployment.name.as_str().into(),
@@ -308,6 +319,9 @@ impl Builder<'_> {
                 &deployment.override_params,
                 deployment.instructions.as_deref(),
             ),
+            cache,
+            rules: listed(&deployment.rules),
+            has_environment_rules: deployment.environment_rules && has_environment_rules,
             limits: self.limits(
                 (Level::Deployment, id.0, WorkspaceId::of_path(&[path.workspace]).0),
                 &deployment.name,
@@ -331,6 +345,7 @@ impl Builder<'_> {
             model,
         );
         let targets = vec![target];
+        let cache = cache_rules(self.cache, &targets);
         Arc::new(Deployment {
             id: None,
             name: Arc::clone(&model.alias),
@@ -343,6 +358,9 @@ impl Builder<'_> {
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
             additions: self.additions(&[], &[], None),
+            cache,
+            rules: None,
+            has_environment_rules: false,
             limits: None,
         })
     }
@@ -535,6 +553,47 @@ pub fn key_record(
 
 fn texts(params: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     params.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+}
+
+/// `None` where nothing is kept: also where an answer depends on the caller's own key at a provider.
+fn cache_rules(config: Option<CacheConfig>, targets: &[Arc<Target>]) -> Option<Arc<CacheRules>> {
+    let config = config.filter(|config| config.enabled)?;
+    if targets.iter().any(|target| target.connection.auth == Auth::Passthrough) {
+        return None;
+    }
+    let ids: Vec<String> = targets.iter().map(|target| target.connection.id.to_string()).collect();
+    let named = targets.iter().zip(&ids);
+    let path: Vec<&str> = named
+        .flat_map(|(target, connection)| [&*target.name, &*target.upstream_model, connection])
+        .collect();
+    Some(Arc::new(CacheRules {
+        ttl: config.ttl,
+        entry_bytes_max: config.entry_bytes_max,
+        only_deterministic: config.only_deterministic,
+        targets: *ResourceId::of_path(&path).0.as_bytes(),
+    }))
+}
+
+/// `None` when there is none, so that a request need not look.
+fn listed(rules: &[Rule]) -> Option<Arc<[Rule]>> {
+    (!rules.is_empty()).then(|| rules.into())
+}
+
+/// Has the attempts counted whose error rate a rule asks for.
+fn watch(environment: &Environment) {
+    let of_deployments = environment.deployments.values().filter_map(|deployment| {
+        deployment.rules.as_ref().map(|rules| (Some(&**deployment), rules))
+    });
+    let own = environment.rules.as_ref().map(|rules| (None, rules));
+    for (deployment, rules) in own.into_iter().chain(of_deployments) {
+        for expression in rules.iter().filter_map(|rule| rule.when.as_ref()) {
+            for target in expression.targets() {
+                if let Some(target) = environment.target(deployment, target) {
+                    target.live.watch();
+                }
+            }
+        }
+    }
 }
 
 fn weights(targets: &[Arc<Target>]) -> Vec<u32> {

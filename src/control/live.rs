@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -14,6 +14,7 @@ use crate::id::{ConnectionId, TargetId};
 use crate::net::health::Health;
 use crate::net::peer::UpstreamPeer;
 use crate::route::breaker::Breaker;
+use crate::route::error_rate::ErrorRates;
 use crate::route::ewma::PeakEwma;
 use crate::route::retry_budget::RetryBudget;
 use crate::route::swrr::Swrr;
@@ -36,6 +37,8 @@ pub struct TargetLive {
     pub latency: Mutex<PeakEwma>,
     pub in_flight: AtomicU32,
     pub last_error: Mutex<Option<&'static str>>,
+    /// Once a rule has asked for them.
+    error_rates: OnceLock<Box<Mutex<ErrorRates>>>,
 }
 
 /// The live state of a connection.
@@ -106,7 +109,25 @@ impl TargetLive {
             latency: Mutex::new(PeakEwma::default()),
             in_flight: AtomicU32::new(0),
             last_error: Mutex::new(None),
+            error_rates: OnceLock::new(),
         }
+    }
+
+    /// From now on attempts are counted by the minute.
+    pub fn watch(&self) {
+        self.error_rates.get_or_init(Box::default);
+    }
+
+    /// Counts an attempt, if anyone asks.
+    pub fn note(&self, is_failure: bool) {
+        if let Some(rates) = self.error_rates.get() {
+            lock(rates).note(Millis::now(), is_failure);
+        }
+    }
+
+    /// The part of the attempts that failed within the last minutes.
+    pub fn error_rate(&self, minutes: u32) -> f64 {
+        self.error_rates.get().map_or(0.0, |rates| lock(rates).rate(Millis::now(), minutes))
     }
 
     /// Counts an attempt until the guard goes away.

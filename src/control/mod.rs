@@ -4,6 +4,7 @@
 //! snapshot   workspaces, environments, deployments, targets, connections: read, never changed
 //! keys       digest of a virtual key -> its record; changed one at a time
 //! limits     counters of limits and budgets, and what a request holds of them
+//! rules      which deployment a request goes to, and why
 //! live       breakers, counters, in-flight: keyed by id, kept over reloads
 //! build      Resources -> Snapshot
 //! ```
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod live;
 pub mod load;
 pub mod password;
+pub mod rules;
 pub mod seal;
 pub mod snapshot;
 pub mod store;

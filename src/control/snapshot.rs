@@ -22,8 +22,12 @@ use crate::net::resolve::Name;
 use crate::price::{Price, catalogue};
 use crate::provider::Provider;
 use crate::route::failure::FailoverOn;
+use crate::rule::Rule;
 use crate::telemetry::metrics::ProviderLabel;
 use crate::usage::record::{RowCaller, RowTarget};
+
+/// The model of a request that leaves the choice to the rules of its environment.
+pub const AUTO: &str = "auto";
 
 /// Everything but the keys.
 #[derive(Debug, Default)]
@@ -43,6 +47,8 @@ pub struct Environment {
     pub is_archived: bool,
     /// Of its workspace.
     pub settings: WorkspaceSettings,
+    /// Mostly none.
+    pub rules: Option<Arc<[Rule]>>,
     pub limits: Option<Arc<Limits>>,
     pub workspace_limits: Option<Arc<Limits>>,
     pub deployments: HashMap<Box<str>, Arc<Deployment>>,
@@ -65,6 +71,16 @@ pub struct AdHoc {
     pub additions: Option<Arc<Additions>>,
 }
 
+/// How the answers of a deployment are kept.
+#[derive(Debug)]
+pub struct CacheRules {
+    pub ttl: Duration,
+    pub entry_bytes_max: usize,
+    pub only_deterministic: bool,
+    /// Names its targets and the models behind them: with others it gives other answers.
+    pub targets: [u8; 16],
+}
+
 /// What a client names in `model`.
 #[derive(Debug)]
 pub struct Deployment {
@@ -81,6 +97,12 @@ pub struct Deployment {
     pub heartbeat: Option<Duration>,
     /// What requests get before anything else reads them; mostly nothing.
     pub additions: Option<Arc<Additions>>,
+    /// How its answers are kept; mostly not at all.
+    pub cache: Option<Arc<CacheRules>>,
+    /// Mostly none.
+    pub rules: Option<Arc<[Rule]>>,
+    /// The rules of its environment are asked before its own; never set without such rules.
+    pub has_environment_rules: bool,
     pub limits: Option<Arc<Limits>>,
     pub live: Arc<DeploymentLive>,
 }
@@ -199,9 +221,18 @@ impl AdHoc {
             on_disconnect: OnDisconnect::Cancel,
             heartbeat: Some(DEFAULT_HEARTBEAT),
             additions: self.additions.clone(),
+            cache: None,
+            rules: None,
+            has_environment_rules: false,
             limits: None,
             live: Arc::clone(&self.deployment_live),
         })
+    }
+}
+
+impl Deployment {
+    pub fn target(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|target| *target.name == *name).map(|target| &**target)
     }
 }
 
@@ -234,6 +265,27 @@ impl Environment {
             return allows(&scopes.deployments, model).then_some(deployment);
         }
         self.models.get(model).filter(|_| allows(&scopes.models, model))
+    }
+
+    /// Whether `model` leaves the choice to the rules, and the key may.
+    pub fn is_auto(&self, model: &str, scopes: &Scopes) -> bool {
+        self.rules.is_some() && model == AUTO && allows(&scopes.deployments, AUTO)
+    }
+
+    /// The target that a rule of `deployment` calls `name`: one of its own, or `deployment/target`.
+    pub fn target<'a>(
+        &'a self,
+        deployment: Option<&'a Deployment>,
+        name: &str,
+    ) -> Option<&'a Target> {
+        if let Some(own) = deployment.and_then(|deployment| deployment.target(name)) {
+            return Some(own);
+        }
+        // Names may hold slashes.
+        name.match_indices('/').find_map(|(at, _)| {
+            let (deployment, target) = (name.get(..at)?, name.get(at + 1..)?);
+            self.deployments.get(deployment)?.target(target)
+        })
     }
 
     /// Every name that a key may call, sorted.

@@ -127,6 +127,11 @@ impl Call {
         })
     }
 
+    /// The body, if it is JSON.
+    pub fn json(&self) -> Option<&[u8]> {
+        matches!(self.form, Form::Json(_)).then_some(&*self.body)
+    }
+
     /// Adds to the body what the configuration says. Whatever reads the call from here on reads it as
     /// if the client had written it so, but for whom it acts for.
     pub fn add(&mut self, additions: &Additions) -> Result<(), Rejection> {

@@ -84,6 +84,9 @@ impl Turn {
     /// Tells the breaker how the attempt ended.
     pub fn settle(&mut self, outcome: Outcome) {
         if let Some(ticket) = self.ticket.take() {
+            if outcome != Outcome::Uncounted {
+                self.live.note(outcome != Outcome::Success);
+            }
             lock(&self.live.breaker).settle(ticket, outcome, Millis::now(), rand::random());
         }
     }

@@ -10,8 +10,10 @@
 //! admit     who calls, what for, and may they?            -> Admitted | Rejection
 //! call      the body, and what it asks for                -> Call | Rejection
 //! options   x-sluice-* headers and the `sluice` field     -> Options
+//! rules     which deployment, where rules say so         -> Routed | Rejection
 //! limits    what a request may still use               -> Governed | Rejection
 //! select    deployment -> targets in order                -> Selected | Rejection
+//! cached    an answer that is kept, or will be         -> Looked
 //! convert   what a target of another dialect is asked     -> Conversion | Rejection
 //! forward   targets in turn until one answers             -> Answer | Rejection
 //! attempt   one try on one target                         -> Answer | Failed
@@ -30,6 +32,7 @@
 
 pub mod admit;
 pub mod attempt;
+mod cached;
 pub mod call;
 pub mod client;
 pub mod convert;
@@ -46,6 +49,7 @@ pub mod record;
 pub mod relay;
 pub mod respond;
 pub mod routes;
+mod rules;
 pub mod select;
 pub mod serve;
 mod shell;

@@ -12,7 +12,7 @@ use crate::price;
 use crate::proxy::limits::Governed;
 use crate::telemetry::metrics::Metrics;
 use crate::usage::record::{
-    AttemptRow, Outcome, RowTarget, Timings, Tokens, UsageRow, UsageSource,
+    AttemptRow, CacheUse, Outcome, RowTarget, Timings, Tokens, UsageRow, UsageSource,
 };
 use crate::usage::store::UsageSink;
 
@@ -109,6 +109,12 @@ impl Recorder {
 
     pub(super) fn row(&self) -> Option<&UsageRow> {
         self.row.as_deref()
+    }
+
+    /// What the response cache did, as its header says it.
+    pub fn cache(&self) -> &'static str {
+        let used = self.row.as_ref().and_then(|row| row.cache);
+        used.map_or("bypass", CacheUse::name)
     }
 
     pub fn waited(&mut self, waited: Duration) {

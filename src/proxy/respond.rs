@@ -163,6 +163,21 @@ pub struct Origin<'a> {
     pub deployment: &'a Deployment,
     pub target: &'a Target,
     pub attempts: u64,
+    /// What the response cache did.
+    pub cache: &'static str,
+    pub standing: Standing,
+}
+
+/// Where an answer is from that the response cache had.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    pub envelope: Envelope,
+    pub request_id: Uuid,
+    pub deployment: &'a Deployment,
+    /// Who gave it, as far as it is still there.
+    pub target: Option<&'a Target>,
+    pub age_s: u64,
+    pub content_type: &'a str,
     pub standing: Standing,
 }
 
@@ -200,8 +215,23 @@ pub fn answer_head(head: &mut Head, upstream: &Fields, origin: &Origin<'_>, chan
     head.put_text(&X_MODEL, &origin.target.row.model_alias);
     head.put_text(&X_PROVIDER, origin.target.row.provider);
     head.put_number(&X_ATTEMPTS, origin.attempts);
-    head.put_text(&X_CACHE, "bypass");
+    head.put_text(&X_CACHE, origin.cache);
     limit_headers(head, origin.envelope, &origin.standing);
+}
+
+/// The head of an answer that the response cache had.
+pub fn kept_head(head: &mut Head, kept: &Kept<'_>) {
+    head.put_text(&header::CONTENT_TYPE, kept.content_type);
+    request_id_headers(head, kept.envelope, kept.request_id);
+    head.put_text(&X_DEPLOYMENT, &kept.deployment.name);
+    if let Some(target) = kept.target {
+        head.put_text(&X_MODEL, &target.row.model_alias);
+        head.put_text(&X_PROVIDER, target.row.provider);
+    }
+    head.put_number(&X_ATTEMPTS, 0);
+    head.put_text(&X_CACHE, "hit");
+    head.put_number(&header::AGE, kept.age_s);
+    limit_headers(head, kept.envelope, &kept.standing);
 }
 
 /// The id that a provider gave the request.

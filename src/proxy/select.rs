@@ -37,6 +37,13 @@ impl Selected {
     }
 }
 
+/// The deployment of a request, and which of its targets, if a rule says so.
+#[derive(Debug)]
+pub struct Routed {
+    pub deployment: Arc<Deployment>,
+    pub target: Option<Box<str>>,
+}
+
 /// What `model` means for this key.
 pub fn resolve(
     call: &Call,
@@ -70,15 +77,16 @@ pub enum Unselected {
     Limited(Box<Refused>),
 }
 
-/// The targets of `deployment` that can take `call` now, in the order in which to try them.
+/// The targets of the deployment that can take `call` now, in the order in which to try them.
 /// `refused` is the limit of a target that says no.
 pub fn select(
-    deployment: Arc<Deployment>,
+    routed: Routed,
     call: &Call,
     key: &KeyRecord,
     now: Millis,
     refused: impl Fn(&Target) -> Option<Box<Refused>>,
 ) -> Result<Selected, Unselected> {
+    let Routed { deployment, target: ruled } = routed;
     // What a connection keeps, no other knows.
     let made_by = call
         .made_by
@@ -92,6 +100,9 @@ pub fn select(
     }
     let plan = if let Some(name) = &call.options.target {
         pinned(&deployment, name, key, speaks).map_err(Unselected::Rejected)?
+    } else if let Some(name) = &ruled {
+        only(&deployment, name, speaks)
+            .ok_or_else(|| Unselected::Rejected(no_speaker(&deployment, call)))?
     } else {
         let view = |index| {
             let target: &Arc<Target> = deployment.targets.get(index)?;
@@ -193,12 +204,15 @@ fn pinned(
     if !key.scopes.pin {
         return Err(refused("needs a key with the scope `pin`"));
     }
-    let found = deployment
-        .targets
-        .iter()
-        .position(|target| *target.name == *name && speaks(target))
-        .and_then(|index| u8::try_from(index).ok());
-    found.map(Plan::pinned).ok_or_else(|| refused("names no target that can take this request"))
+    only(deployment, name, speaks)
+        .ok_or_else(|| refused("names no target that can take this request"))
+}
+
+/// The target called `name` and no other.
+fn only(deployment: &Deployment, name: &str, speaks: impl Fn(&Target) -> bool) -> Option<Plan> {
+    let mut targets = deployment.targets.iter();
+    let index = targets.position(|target| *target.name == *name && speaks(target))?;
+    u8::try_from(index).ok().map(Plan::pinned)
 }
 
 fn no_speaker(deployment: &Deployment, call: &Call) -> Rejection {

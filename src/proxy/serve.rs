@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::server::OnFull;
 use crate::control::State;
@@ -20,6 +21,7 @@ use crate::control::snapshot::Target;
 use crate::dialect::{Dialect, Endpoint, Envelope};
 use crate::net::pool::Pool;
 use crate::proxy::admit::{self, Known};
+use crate::proxy::cached::{Keeping, Looked, Passed};
 use crate::proxy::call::{self, BodyLimits, Call};
 use crate::proxy::client::Client;
 use crate::proxy::convert::Reading;
@@ -32,12 +34,12 @@ use crate::proxy::respond;
 use crate::proxy::routes::{self, PathScope, Route};
 use crate::proxy::select::{self, Selected, Unselected};
 use crate::proxy::stored::{StoredResponses, StoredTarget};
-use crate::proxy::{headers, limits, models, payload};
+use crate::proxy::{headers, limits, models, payload, rules};
 use crate::rejection::{LimitCode, Rejection};
 use crate::shared::Shared;
 use crate::telemetry::metrics::{Malformed, Metrics, RefusedKey};
 use crate::usage::payload::Exchange;
-use crate::usage::record::Outcome;
+use crate::usage::record::{CacheUse, Outcome};
 use crate::usage::store::UsageSink;
 
 /// Bounds of one request.
@@ -61,6 +63,8 @@ pub struct Gateway {
     pub usage: UsageSink,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    /// Answers of deployments that keep them.
+    pub cache: Arc<Cache>,
     /// Where limits of all nodes are counted.
     pub shared: Option<Arc<Shared>>,
     pub limits: GatewayLimits,
@@ -79,6 +83,8 @@ pub struct RequestCtx {
     pub(super) stored: Option<StoredTarget>,
     /// Where bodies are logged.
     pub(super) payload: Option<Box<Exchange>>,
+    /// Where the answer is to be kept.
+    pub(super) keeping: Option<Box<Keeping>>,
     pub(super) _entered: Entered,
 }
 
@@ -250,20 +256,38 @@ impl Gateway {
             call.made_by = self.stored.made_by(known.environment.id, previous);
         }
         note_call(recorder, &call, known);
-        let deployment = select::resolve(&call, &known.key, &known.environment)?;
-        recorder.deployment(&deployment);
+        let routed = rules::resolve(&call, known, (client.headers(), recorder), self.counting())?;
+        let deployment = &routed.deployment;
+        recorder.deployment(deployment);
         if let Some(additions) = &deployment.additions {
             call.add(additions)?;
         }
         let caller = (&*known.key, &*known.environment);
-        limits::admit(recorder, caller, (&deployment, &call), self.counting())?;
+        limits::admit(recorder, caller, (deployment, &call), self.counting())?;
         if recorder.asks_shared() {
             // Rare and large: on the heap.
-            let of = (caller, Some(&*deployment));
+            let of = (caller, Some(&**deployment));
             Box::pin(limits::admit_shared(recorder, of, self.counting())).await?;
         }
+        if let Some(rules) = &routed.deployment.cache {
+            // Rare and large: on the heap.
+            let asked = (&call, known);
+            match Box::pin(self.look(client, asked, (&routed, rules))).await? {
+                Looked::Hit(hit) => {
+                    let hit = (hit, &routed, call.is_stream);
+                    Box::pin(self.answer_kept(client, ctx, hit)).await?;
+                    return Ok(Served::Answered);
+                }
+                Looked::Keep(keeping) => {
+                    recorder.note(|row| row.cache = Some(CacheUse::Miss));
+                    ctx.keeping = Some(keeping);
+                }
+                Looked::Nothing(used) => recorder.note(|row| row.cache = Some(used)),
+            }
+        }
+        let recorder = self::recorder(ctx);
         let refused = |target: &Target| recorder.refused_at(target);
-        let selected = select::select(deployment, &call, &known.key, now.into(), refused)
+        let selected = select::select(routed, &call, &known.key, now.into(), refused)
             .map_err(|why| self.unselected(why))?;
         let total = selected.total_timeout();
         let total = call.options.timeout.map_or(total, |asked| asked.min(total));
@@ -282,6 +306,7 @@ impl Gateway {
                 Ok(if is_whole { Served::Answered } else { Served::Cut })
             }
             Err(exhausted) => {
+                self.end_keeping(ctx, Passed::Broken);
                 // Rare and large: on the heap.
                 Box::pin(self.give_up(client, ctx, &selected, *exhausted)).await
             }
@@ -333,6 +358,7 @@ impl Gateway {
             deployment: &selected.deployment,
             target: &target,
             attempts: recorder(ctx).n_attempts(),
+            cache: recorder(ctx).cache(),
             standing: recorder(ctx).standing(),
         };
         recorder(ctx).note(|row| row.response_bytes = last.body.len() as u64);
@@ -513,6 +539,7 @@ fn outcome_of(rejection: &Rejection) -> Outcome {
         | Rejection::BadRequest { .. }
         | Rejection::RequestTimeout
         | Rejection::TooLarge { .. } => Outcome::ClientError,
+        Rejection::Blocked { .. } => Outcome::Blocked,
         Rejection::Limited(limited) => match limited.code {
             LimitCode::Budget => Outcome::BudgetExceeded,
             LimitCode::Rate | LimitCode::Concurrency => Outcome::RateLimited,

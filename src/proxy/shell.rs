@@ -35,6 +35,7 @@ impl Gateway {
             recorder: None,
             stored: None,
             payload: None,
+            keeping: None,
             _entered: self.flow.enter(&self.metrics),
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod breaker;
+pub mod error_rate;
 pub mod ewma;
 pub mod failure;
 pub mod plan;

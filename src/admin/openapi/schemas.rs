@@ -102,6 +102,7 @@ const DEPLOYMENT: Properties = &[
     ("override_params", "object"),
     ("instructions", "string"),
     ("rules", "objects"),
+    ("environment_rules", "boolean"),
     ("guards", "objects"),
 ];
 const KEY: Properties = &[
@@ -178,6 +179,32 @@ const OTHERS: &[(&str, Properties)] = &[
     ("Active", &[("workspace", "text?"), ("environment", "text?")]),
     ("Verdict", &[("intact", "boolean"), ("events", "number?"), ("problem", "text?")]),
     ("Version", &[("name", "string"), ("version", "string")]),
+    ("Purge", &[("purged", "integer")]),
+    (
+        "RulesTrial",
+        &[
+            ("body", "object"),
+            ("dialect", "string"),
+            ("metadata", "object"),
+            ("end_user", "string"),
+            ("key", "string"),
+            ("client", "string"),
+            ("source_ip", "string"),
+            ("now", "string"),
+            ("draw", "number"),
+            ("rules", "objects"),
+        ],
+    ),
+    (
+        "RulesVerdict",
+        &[
+            ("deployment", "text?"),
+            ("model", "text?"),
+            ("target", "text?"),
+            ("blocked", "text?"),
+            ("rules", "objects"),
+        ],
+    ),
     ("LimitUsage", &[("name", "string"), ("limits", "objects")]),
     ("DeploymentHealth", &[("id", "text?"), ("name", "string"), ("targets", "objects")]),
     (

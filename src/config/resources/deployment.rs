@@ -4,8 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::additions::{instructions, params};
+use super::cache::cache;
 use super::limit::limits;
 use super::names::{Names, check_form, is_metadata_key, refer};
+use super::rules::{Whose, rules};
 use super::unenforced;
 use super::workspace::{Scope, check_description, check_labels};
 use super::{
@@ -93,6 +95,9 @@ pub(super) fn read(
         default_params: params(&fields, "default_params"),
         override_params: params(&fields, "override_params"),
         instructions: instructions(&fields),
+        rules: rules(&fields, Whose::Deployment(&target_names, &[&scope.models, &scope.granted])),
+        cache: cache(&fields),
+        environment_rules: fields.flag("environment_rules", false),
         limits: limits(&fields),
         enabled: fields.flag("enabled", true),
     };

@@ -13,9 +13,12 @@ use crate::dialect::{Dialects, Endpoint};
 use crate::limit::Limit;
 use crate::price::Price;
 use crate::provider::Provider;
+use crate::rule::Rule;
 use crate::secret::Secret;
 
 mod additions;
+mod cache;
+pub use cache::CacheConfig;
 mod connection;
 mod deployment;
 pub use deployment::DEFAULT_HEARTBEAT;
@@ -24,6 +27,8 @@ mod model;
 mod names;
 mod one;
 pub use one::{Kind, Known, One, read_one};
+mod rules;
+pub use rules::read_rules;
 mod unenforced;
 mod virtual_key;
 mod workspace;
@@ -78,6 +83,8 @@ pub struct WorkspaceSettings {
     pub payload_logging: PayloadLogging,
     /// Come first in the system prompts of all requests.
     pub instructions: Option<String>,
+    /// Of all deployments that say nothing themselves.
+    pub cache: Option<CacheConfig>,
 }
 
 /// What is kept of the bodies of requests and answers.
@@ -97,6 +104,8 @@ pub struct Environment {
     pub name: String,
     /// Follow those of the workspace.
     pub instructions: Option<String>,
+    /// For requests to `auto`, and to the deployments that say so.
+    pub rules: Vec<Rule>,
     pub limits: Vec<Limit>,
     pub connections: Vec<Connection>,
     pub models: Vec<Model>,
@@ -199,6 +208,11 @@ pub struct Deployment {
     pub override_params: Params,
     /// Follow those of the environment; the client's own come after them.
     pub instructions: Option<String>,
+    /// What stands here is taken in place of what the workspace says.
+    pub cache: Option<CacheConfig>,
+    pub rules: Vec<Rule>,
+    /// The rules of the environment come before its own.
+    pub environment_rules: bool,
     pub limits: Vec<Limit>,
     pub enabled: bool,
 }

@@ -255,13 +255,10 @@ fn every_field_is_read() {
     assert_eq!(key.scopes.deployments, Allowed::Only(Vec::new()));
     assert_eq!(key.expires_at_us, Some(946_684_800_000_000));
     insta::assert_snapshot!(Problems(checked.warnings), @r"
-    r.toml:14: workspaces[0].settings.cache: is read but not enforced by this version
-    r.toml:18: workspaces[0].environments[0].rules: is read but not enforced by this version
     r.toml:19: workspaces[0].environments[0].priority_pools: is read but not enforced by this version
     r.toml:27: workspaces[0].environments[0].connections[0].settings: is read but not enforced by this version
     r.toml:48: workspaces[0].environments[0].deployments[0].targets[0].params: is read but not enforced by this version
     r.toml:60: workspaces[0].environments[0].deployments[0].guards: is read but not enforced by this version
-    r.toml:61: workspaces[0].environments[0].deployments[0].cache: is read but not enforced by this version
     r.toml:66: workspaces[0].environments[0].keys[0].expires_at: is past: this key is refused
     ");
 }

@@ -7,21 +7,13 @@ use crate::config::fields::{Fields, Item};
 
 const WARNING: &str = "is read but not enforced by this version";
 
-/// What `settings` of a workspace can hold besides those of [`super::workspace`].
-pub(super) fn workspace_settings(fields: &Fields<'_>) {
-    cache(fields);
-}
-
 /// What an environment can hold besides its resources.
 pub(super) fn environment_policies(fields: &Fields<'_>) {
-    rules(fields);
     free_tables(fields, "priority_pools");
 }
 
 /// What a deployment can hold besides its targets.
 pub(super) fn deployment_policies(fields: &Fields<'_>) {
-    cache(fields);
-    rules(fields);
     let Some(item) = fields.get("guards") else { return };
     item.warning(WARNING);
     for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
@@ -45,29 +37,6 @@ fn free_tables(fields: &Fields<'_>, name: &'static str) {
         item.list().unwrap_or_default().iter().for_each(|item| {
             item.fields();
         });
-    }
-}
-
-fn cache(fields: &Fields<'_>) {
-    let Some(item) = fields.get("cache") else { return };
-    item.warning(WARNING);
-    let Some(fields) = item.fields() else { return };
-    fields.flag("enabled", false);
-    fields.number("ttl_s", 1..=31_536_000, 300);
-    fields.number("max_entry_bytes", 1..=1 << 30, 1 << 20);
-    fields.number("max_bytes", 1..=1 << 40, 1_u64 << 28);
-    fields.flag("only_deterministic", false);
-    fields.finish();
-}
-
-fn rules(fields: &Fields<'_>) {
-    let Some(item) = fields.get("rules") else { return };
-    item.warning(WARNING);
-    for fields in item.list().unwrap_or_default().iter().filter_map(Item::fields) {
-        // The simple forms have fields of their own in place of `when`.
-        fields.text("when");
-        fields.get("traffic_percent").and_then(|item| item.fraction(&(0.0..=100.0)));
-        fields.require("then").and_then(|item| item.fields());
     }
 }
 

@@ -85,6 +85,10 @@ fn scopes(fields: &Fields<'_>, scope: &Scope) -> Scopes {
         Some(refer(item, "model", &[&scope.models, &scope.granted]))
     });
     scopes.deployments = allowed(&fields, "deployments", |item| {
+        // What the rules of the environment choose.
+        if matches!(item.text_if_any(), Some("auto")) {
+            return Some("auto".to_owned());
+        }
         Some(refer(item, "deployment", &[&scope.deployments]))
     });
     scopes.ad_hoc = fields.flag("ad_hoc", false);

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use super::additions::instructions;
+use super::cache::cache;
 use super::limit::limits;
 use super::names::{Names, is_slug, refer};
+use super::rules::{Whose, rules};
 use super::{
     Connection, Environment, Known, Model, ModelGrant, PayloadLogging, Resources, Workspace,
     WorkspaceSettings,
@@ -103,12 +105,12 @@ fn settings(fields: &Fields<'_>) -> WorkspaceSettings {
     let Some(fields) = fields.get("settings").and_then(|item| item.fields()) else {
         return WorkspaceSettings::default();
     };
-    unenforced::workspace_settings(&fields);
     let retention_days = fields.get("retention_days");
     let settings = WorkspaceSettings {
         retention_days: retention_days.and_then(|item| item.number(&(1..=3_650))),
         payload_logging: fields.choice("payload_logging", &PAYLOAD_LOGGING, PayloadLogging::Off),
         instructions: instructions(&fields),
+        cache: cache(&fields),
     };
     fields.finish();
     settings
@@ -142,6 +144,10 @@ pub(super) fn environment(
         name: title(&fields, &slug),
         slug,
         instructions: instructions(&fields),
+        rules: rules(
+            &fields,
+            Whose::Environment(&[&scope.deployments], &[&scope.models, &scope.granted]),
+        ),
         limits: limits(&fields),
         connections,
         models,

@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 /// Every field there is.
-pub(super) const FIELDS: [(&str, Shape); 48] = [
+pub(super) const FIELDS: [(&str, Shape); 49] = [
     ("resources", Shape::Text),
     ("data.listen", Shape::List),
     ("data.threads", Shape::Literal),
@@ -54,6 +54,7 @@ pub(super) const FIELDS: [(&str, Shape); 48] = [
     ("limits.max_dimension_values", Shape::Literal),
     ("shared.redis", Shape::Text),
     ("shared.timeout_ms", Shape::Literal),
+    ("cache.max_bytes", Shape::Literal),
     ("shared.lease_ms", Shape::Literal),
     ("secrets.master_key_file", Shape::Text),
     ("upstream.allow_networks", Shape::List),

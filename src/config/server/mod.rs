@@ -25,6 +25,7 @@ pub struct ServerConfig {
     pub state: StateConfig,
     pub usage: UsageConfig,
     pub limits: LimitsConfig,
+    pub cache: CacheConfig,
     pub shared: SharedConfig,
     pub secrets: SecretsConfig,
     pub upstream: UpstreamConfig,
@@ -144,6 +145,13 @@ pub struct LimitsConfig {
     pub interval: Duration,
     /// Values of a dimension that are counted apart, for each limit.
     pub dimension_values_max: usize,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// Of all answers that this process keeps; 0 keeps none.
+    pub bytes_max: u64,
 }
 
 /// `[shared]`

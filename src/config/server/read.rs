@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AdminConfig, DataConfig, DrainConfig, IpNetwork, LimitsConfig, OnFull, SecretsConfig,
-    ServerConfig, SharedConfig, StateConfig, StateUrl, SyncPolicy, TelemetryConfig, TlsConfig,
-    UpstreamConfig, UsageConfig, UsageUrl,
+    AdminConfig, CacheConfig, DataConfig, DrainConfig, IpNetwork, LimitsConfig, OnFull,
+    SecretsConfig, ServerConfig, SharedConfig, StateConfig, StateUrl, SyncPolicy, TelemetryConfig,
+    TlsConfig, UpstreamConfig, UsageConfig, UsageUrl,
 };
 use crate::config::document::Table;
 use crate::config::fields::{Fields, Item};
@@ -29,6 +29,7 @@ pub(super) fn server(root: Fields<'_>) -> ServerConfig {
         state: state(section(&root, "state")),
         usage: usage(section(&root, "usage")),
         limits: limits(section(&root, "limits")),
+        cache: cache(section(&root, "cache")),
         shared: shared(section(&root, "shared")),
         secrets: secrets(section(&root, "secrets")),
         upstream: upstream(section(&root, "upstream")),
@@ -219,6 +220,12 @@ fn limits(fields: Fields<'_>) -> LimitsConfig {
     };
     fields.finish();
     config
+}
+
+fn cache(fields: Fields<'_>) -> CacheConfig {
+    let bytes_max = fields.number("max_bytes", 0..=1 << 40, 256 * MIB);
+    fields.finish();
+    CacheConfig { bytes_max }
 }
 
 fn shared(fields: Fields<'_>) -> SharedConfig {

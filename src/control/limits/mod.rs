@@ -4,6 +4,7 @@
 //! counter      the use of one limit, behind a short lock
 //! table        a counter for each value of a dimension, bounded
 //! owner        the limits of one owner, with their counters: in the snapshot
+//! percent      how much of a limit is used, for rules
 //! reservation  what one request holds of all its limits, until it is settled
 //! registry     every counter there is, by owner and limit: outlives snapshots
 //! saved        what outlives the process: a file, written off the path
@@ -14,6 +15,7 @@
 
 mod counter;
 mod owner;
+mod percent;
 mod registry;
 mod reservation;
 mod saved;
@@ -21,6 +23,7 @@ mod table;
 
 pub use self::counter::Counter;
 pub use self::owner::{Counted, Family, Limits, Meter, Owner, Subject};
+pub use self::percent::percent_used;
 pub use self::registry::{CounterKey, Registry, Seen};
 pub use self::reservation::{Refused, Reservation, Sharing, reserve, would_refuse};
 pub use self::saved::{SaveError, Saved};

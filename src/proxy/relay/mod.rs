@@ -18,6 +18,7 @@ pub use self::body::{Accepted, Body};
 use crate::config::resources::{OnDisconnect, Timeouts};
 use crate::dialect::{Dialect, Endpoint};
 use crate::proxy::attempt::Answer;
+use crate::proxy::cached::Passed;
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Length};
 use crate::proxy::flow::Flow;
@@ -107,6 +108,12 @@ impl Gateway {
                 self.record(ctx, &mut answer, (source, observed, end));
             }
         }
+        let kept = match &passed {
+            Ok(()) => Passed::Whole,
+            Err(Broken::Upstream(_)) => Passed::Broken,
+            Err(Broken::Client(_)) => Passed::Left,
+        };
+        self.end_keeping(ctx, kept);
         passed.is_ok()
     }
 
@@ -126,10 +133,14 @@ impl Gateway {
             deployment: &source.selected.deployment,
             target: &answer.target,
             attempts,
+            cache: ctx.recorder.as_ref().map_or("bypass", Recorder::cache),
             standing: ctx.recorder.as_ref().map(Recorder::standing).unwrap_or_default(),
         };
         if let Some(exchange) = &mut ctx.payload {
             payload::answered(exchange, answer);
+        }
+        if let Some(keeping) = &mut ctx.keeping {
+            keeping.answered(answer);
         }
         let length = match answer.body.length(&answer.headers) {
             Some(length) => Length::Known(length),
@@ -180,6 +191,9 @@ impl Gateway {
             for part in parts {
                 if let Some(exchange) = &mut ctx.payload {
                     exchange.answered(&part);
+                }
+                if let Some(keeping) = &mut ctx.keeping {
+                    keeping.push(&part);
                 }
                 client.write(part).await.map_err(Broken::Client)?;
             }
@@ -302,6 +316,13 @@ impl Gateway {
         let target = Arc::clone(&answer.target);
         self.metrics.attempts.inc(target.connection.provider_label, result);
         self.remember_response(&observed, source, &target);
+        if let Some(keeping) = &mut ctx.keeping
+            && ending.outcome == Outcome::Success
+            && ending.status == 200
+            && !observed.is_degraded
+        {
+            keeping.is_good(observed.tokens, &target);
+        }
         let headers = &answer.headers;
         let upstream_id = respond::upstream_id(headers);
         let upstream_id = upstream_id.and_then(|id| id.to_str().ok()).map(Box::from);

@@ -69,6 +69,35 @@ labels! {
         Archived = "archived",
     }
 
+    /// What the response cache did.
+    CacheResult {
+        Hit = "hit",
+        /// A hit after waiting for the same request before it.
+        Waited = "waited",
+        Miss = "miss",
+        Bypass = "bypass",
+    }
+
+    /// What a rule did.
+    RuleAction {
+        Deployment = "deployment",
+        Model = "model",
+        Target = "target",
+        Block = "block",
+    }
+
+    /// Why a rule could not be told.
+    RuleError {
+        Budget = "budget",
+        Type = "type",
+        Missing = "missing",
+        Arithmetic = "arithmetic",
+        /// The body is too large.
+        Unread = "unread",
+        /// What it sends to is not there.
+        Nowhere = "no_destination",
+    }
+
     /// What became of asking the shared store.
     SharedResult {
         Granted = "granted",

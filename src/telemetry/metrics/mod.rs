@@ -22,8 +22,8 @@ use std::sync::{Arc, OnceLock};
 
 pub use cells::{Counter, Counters, Gauge, Grid, Held, Histogram, Histograms, Label};
 pub use labels::{
-    AttemptResult, LookupResult, Malformed, ProviderLabel, RefusedConnection, RefusedKey,
-    ReloadResult, SharedResult, TokenKind,
+    AttemptResult, CacheResult, LookupResult, Malformed, ProviderLabel, RefusedConnection,
+    RefusedKey, ReloadResult, RuleAction, RuleError, SharedResult, TokenKind,
 };
 
 use crate::dialect::Dialect;
@@ -91,6 +91,9 @@ pub struct Metrics {
     pub retry_budget_exhausted: Counter,
     pub connection_benched: Counters<ProviderLabel>,
     pub limit_refusals: Grid<Level, Metric>,
+    pub cache_requests: Counters<CacheResult>,
+    pub rules_taken: Counters<RuleAction>,
+    pub rule_errors: Counters<RuleError>,
     pub shared_reservations: Counters<SharedResult>,
     pub shared_up: Gauge,
     pub shared_settlements_lost: Counter,
@@ -109,6 +112,8 @@ pub struct Sources {
     pub is_ready: Option<Source<bool>>,
     pub is_state_read: Option<Source<bool>>,
     pub limit_values_shared: Option<Source<u64>>,
+    /// Entries and bytes of the response cache.
+    pub cache: Option<Source<[u64; 2]>>,
 }
 
 pub type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -178,6 +183,9 @@ impl Default for Metrics {
             retry_budget_exhausted: Counter::default(),
             connection_benched: Counters::new(),
             limit_refusals: Grid::new(),
+            cache_requests: Counters::new(),
+            rules_taken: Counters::new(),
+            rule_errors: Counters::new(),
             shared_reservations: Counters::new(),
             shared_up: Gauge::default(),
             shared_settlements_lost: Counter::default(),
@@ -293,6 +301,9 @@ impl Metrics {
                 }
             }
         }
+        counters(page, &names::CACHE_REQUESTS, &self.cache_requests);
+        counters(page, &names::RULES_TAKEN, &self.rules_taken);
+        counters(page, &names::RULE_ERRORS, &self.rule_errors);
         counters(page, &names::SHARED_RESERVATIONS, &self.shared_reservations);
         page.single(&names::SHARED_UP, self.shared_up.get());
         page.single(&names::SHARED_SETTLEMENTS_LOST, self.shared_settlements_lost.get());
@@ -349,6 +360,11 @@ fn render_sources(page: &mut Page, sources: &Sources) {
         for (result, payloads) in usage.payloads {
             page.sample(&[("result", result)], payloads);
         }
+    }
+    if let Some(cache) = &sources.cache {
+        let [entries, bytes] = cache();
+        page.single(&names::CACHE_ENTRIES, entries);
+        page.single(&names::CACHE_BYTES, bytes);
     }
     if let Some(shared) = &sources.limit_values_shared {
         page.single(&names::LIMIT_VALUES_SHARED, shared());

@@ -65,6 +65,16 @@ metrics! {
         "Requests refused by a limit.";
     LIMIT_VALUES_SHARED: Counter "sluice_limit_values_shared_total" []
         "Requests counted together with others because a limit has too many values of its dimension.";
+    RULES_TAKEN: Counter "sluice_rules_taken_total" ["action"]
+        "Requests that a rule took, by what it did with them.";
+    RULE_ERRORS: Counter "sluice_rule_errors_total" ["reason"]
+        "Rules that could not be told, which counts as no match.";
+    CACHE_REQUESTS: Counter "sluice_cache_requests_total" ["result"]
+        "Requests to deployments with a response cache, by what it did.";
+    CACHE_ENTRIES: Gauge "sluice_cache_entries" []
+        "Answers that this process keeps.";
+    CACHE_BYTES: Gauge "sluice_cache_bytes" []
+        "Memory that they take.";
     SHARED_RESERVATIONS: Counter "sluice_shared_reservations_total" ["result"]
         "Requests with shared limits, by what the shared store said.";
     SHARED_UP: Gauge "sluice_shared_up" []

@@ -85,6 +85,7 @@ fn metrics_with_sources() -> Metrics {
         })),
         log_lines_dropped: Some(Box::new(|| 4)),
         limit_values_shared: Some(Box::new(|| 3)),
+        cache: Some(Box::new(|| [4, 5])),
         is_ready: Some(Box::new(|| true)),
         is_state_read: Some(Box::new(|| false)),
     });
