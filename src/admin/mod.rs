@@ -12,7 +12,7 @@
 //! call        what a call brings, and what it is answered
 //! body        bodies of a few fields
 //! first       the first superadmin
-//! resources   …and workspaces, documents, audit, state, users, members, tokens, auth: the answers
+//! resources   …and workspaces, documents, audit, state, users, members, tokens, auth, connections: the answers
 //! usage       usage, asked and looked at row by row
 //! openapi     the table as a document
 //! problem     the errors, as problem+json
@@ -23,6 +23,7 @@ mod audit;
 mod auth;
 mod body;
 mod call;
+mod connections;
 mod desk;
 mod documents;
 pub mod first;
@@ -56,6 +57,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 pub use desk::Desk;
 pub use problem::AdminError;
@@ -76,6 +78,16 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 pub type Answer = Result<Option<Value>, AdminError>;
 type DeploymentHealth = dyn Fn(&str, &str, &str) -> Answer + Send + Sync;
 type LimitUsage = dyn Fn(&str, (&str, &str, &str)) -> Answer + Send + Sync;
+type Probing = dyn Fn(Uuid, Probe<'_>) -> Answer + Send + Sync;
+
+/// How a connection is tried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe<'a> {
+    /// Does the provider answer: its list of models, or a few tokens of this model?
+    Test { model: Option<&'a str> },
+    /// Which models has it?
+    Models,
+}
 
 /// What the admin listener shows. The closures that may wait for a store are called where they may
 /// block.
@@ -89,6 +101,8 @@ pub struct AdminState {
     pub deployment_health: Arc<DeploymentHealth>,
     /// By kind of owner, and by workspace, environment and name.
     pub limit_usage: Arc<LimitUsage>,
+    /// By the id of a connection.
+    pub probe: Arc<Probing>,
     pub usage: UsageApi,
 }
 
@@ -279,10 +293,7 @@ async fn require_permission(
         .await;
     match principal {
         Ok(principal) => {
-            let seen = SeenBy {
-                workspaces: principal.workspaces_seen(),
-                payloads: principal.payloads_seen(),
-            };
+            let seen = SeenBy { rows: principal.usage_seen(), payloads: principal.payloads_seen() };
             request.extensions_mut().insert(seen);
             request.extensions_mut().insert(principal);
             next.run(request).await

@@ -76,6 +76,7 @@ fn desk(dir: &std::path::Path) -> Desk {
             Arc::new(Registry::new(1)),
         )),
         follow: Arc::new(|| Ok(())),
+        allow_networks: Arc::default(),
         operator: Some(AdminToken::new(Some(Secret::new(TOKEN.to_owned()))).unwrap().digest()),
     }
 }
@@ -97,6 +98,7 @@ fn state(dir: &std::path::Path, status: Arc<Mutex<ReadyStatus>>) -> AdminState {
         limit_usage: Arc::new(|kind, (workspace, environment, name)| {
             Ok((kind == "keys").then(|| json!([workspace, environment, name])))
         }),
+        probe: Arc::new(|_, _| Ok(None)),
         usage: UsageApi {
             reading: None,
             sink: None,

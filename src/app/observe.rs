@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::admin::{AdminState, Desk, Readiness, ReadyStatus, UsageApi};
 use crate::app::limits::{self, Owner};
+use crate::app::probe::Prober;
 use crate::clock::{Clock, Millis};
 use crate::config::server::{UsageConfig, UsageUrl};
 use crate::control::State;
@@ -21,7 +22,7 @@ use crate::route::breaker;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};
 use crate::usage::address::Address;
-use crate::usage::query::{Reading, RowsKept, Servers, Visible};
+use crate::usage::query::{Extent, Reading, RowsKept, Servers, Visible};
 use crate::usage::store::UsageSink;
 
 /// The parts that are looked at.
@@ -35,6 +36,7 @@ pub(super) struct Observed {
     pub(super) limits: Arc<Registry>,
     pub(super) clock: Clock,
     pub(super) state_answers: Arc<AtomicBool>,
+    pub(super) prober: Arc<Prober>,
 }
 
 impl Observed {
@@ -44,6 +46,7 @@ impl Observed {
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
+        let prober = Arc::clone(&self.prober);
         let usage = self.usage_api(usage);
         AdminState {
             desk,
@@ -62,6 +65,7 @@ impl Observed {
                 };
                 Ok(limits::usage(&of_limits, owner, place, now(&clock)))
             }),
+            probe: Arc::new(move |connection, probe| prober.probe(connection, probe)),
             usage,
         }
     }
@@ -140,7 +144,10 @@ fn reading(usage: &UsageConfig, state: &Arc<State>) -> Option<Reading> {
 /// The least that a workspace keeps its rows.
 fn days_kept(state: &State, visible: &Visible, usual_days: u64) -> u64 {
     let snapshot = state.snapshot.load();
-    let is_visible = |workspace: &Uuid| visible.as_ref().is_none_or(|ids| ids.contains(workspace));
+    let is_visible = |workspace: &Uuid| {
+        let is_it = |extent: &Extent| extent.workspace == *workspace;
+        visible.as_ref().is_none_or(|extents| extents.iter().any(is_it))
+    };
     let of_workspaces = snapshot
         .environments
         .values()

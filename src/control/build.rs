@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::{BufMut as _, BytesMut};
 use uuid::Uuid;
@@ -221,7 +222,7 @@ impl Builder<'_> {
         let health = live.health(connection.health_check.as_ref(), &base_url, |check| {
             self.around.health(check, &base_url, &upstream_name)
         });
-        Arc::new(Connection {
+        let built = Arc::new(Connection {
             id,
             name: connection.name.as_str().into(),
             provider: connection.provider,
@@ -239,7 +240,9 @@ impl Builder<'_> {
                 &connection.limits,
             ),
             live,
-        })
+        });
+        self.built.snapshot.connections.insert(id, Arc::clone(&built));
+        built
     }
 
     /// Where a connection leads: its own address, the built-in provider, or its provider's address.
@@ -530,6 +533,7 @@ pub fn key_record(
             .map(|(name, value)| (Box::from(name.as_str()), Box::from(value.as_str())))
             .collect(),
         limits,
+        used_min: AtomicU32::new(0),
     }
 }
 
