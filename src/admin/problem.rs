@@ -43,6 +43,9 @@ pub enum AdminError {
     /// A store did not answer, or not in time.
     #[error("the answer could not be had in time; try again")]
     Unavailable,
+    /// What a provider said, or why it did not.
+    #[error("{0}")]
+    Provider(String),
     #[error("the gateway failed; its log says how")]
     Internal,
 }
@@ -91,6 +94,7 @@ impl AdminError {
             }
             Self::Apply(ApplyError::Load(LoadError::Sealed { .. })) | Self::Internal => INTERNAL,
             Self::Unavailable => UNAVAILABLE,
+            Self::Provider(_) => (StatusCode::BAD_GATEWAY, "provider_error", "Bad gateway"),
         }
     }
 

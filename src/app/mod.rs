@@ -8,6 +8,7 @@
 //! following    sees what other nodes change in the state store
 //! listen       sockets and TLS
 //! observe      what the admin listener shows
+//! probe        connections tried out
 //! limits       counters that outlive the process
 //! drain        the way out
 //! ```
@@ -19,6 +20,7 @@ mod following;
 mod limits;
 mod listen;
 mod observe;
+mod probe;
 mod resident;
 mod resources;
 mod schema;
@@ -191,6 +193,11 @@ impl App {
             limits: Arc::clone(&kept.registry),
             clock: around.clock,
             state_answers: Arc::clone(&resident.answers),
+            prober: Arc::new(probe::Prober::new(
+                Arc::clone(&state),
+                control.handle().clone(),
+                connector_options(&config),
+            )),
         };
         let admin_state = observed.admin_state(desk(&resident, operator), &config.usage);
         let (listening, certificate, admin) = {
@@ -242,6 +249,11 @@ impl App {
         self.flow.idle().await;
     }
 
+    /// The state store, and what follows it.
+    pub fn follower(&self) -> Arc<Follower> {
+        Arc::clone(&self.resident.follower)
+    }
+
     /// The data plane's view of the resources.
     pub fn state(&self) -> &Arc<State> {
         &self.state
@@ -275,6 +287,7 @@ fn desk(resident: &Arc<Resident>, operator: Option<TokenDigest>) -> admin::Desk 
         follower: Arc::clone(&resident.follower),
         follow: Arc::new(move || following.follow().map(|_is_new| ())),
         operator,
+        allow_networks: resident.config.upstream.allow_networks.clone().into(),
     }
 }
 

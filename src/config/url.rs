@@ -2,7 +2,7 @@
 //!
 //! Messages say what is wrong without showing the address: it may hold a password.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::resources::BaseUrl;
 
@@ -104,6 +104,9 @@ impl Host {
         if !text.starts_with('[') && !is_host_name(name) {
             return Err("must have a host: letters, digits, `-`, `_` and dots");
         }
+        if !text.starts_with('[') && is_odd_address(name) {
+            return Err("must have an IPv4 address as 127.0.0.1, or a name that ends in no number");
+        }
         Ok(Self { name: name.to_ascii_lowercase(), port })
     }
 }
@@ -118,6 +121,20 @@ fn is_host_name(name: &str) -> bool {
     // A dot at the end makes a name absolute.
     let name = name.strip_suffix('.').unwrap_or(name);
     name.len() <= 253 && name.split('.').all(is_label)
+}
+
+/// `2130706433`, `0x7f.1` and `0177.0.0.1` are addresses to some and names to others.
+fn is_odd_address(name: &str) -> bool {
+    let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next();
+    last.is_some_and(is_number) && name.parse::<Ipv4Addr>().is_err()
+}
+
+/// Decimal, octal or hexadecimal, as the C library reads a part of an address.
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x").or_else(|| label.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +179,9 @@ mod tests {
             "https://[::1]x/v1",
             "https://[nonsense]/v1",
             "https://a,b/v1",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://127.0.0.1./",
         ] {
             table += &format!("{text:<28} {}\n", base_url(text).unwrap_err());
         }
@@ -185,6 +205,9 @@ mod tests {
     https://[::1]x/v1            must have a port between 1 and 65535 after `:`, or none
     https://[nonsense]/v1        must have an IPv6 address in `[]`
     https://a,b/v1               must name one host
+    https://2130706433/          must have an IPv4 address as 127.0.0.1, or a name that ends in no number
+    https://0x7f.1/              must have an IPv4 address as 127.0.0.1, or a name that ends in no number
+    https://127.0.0.1./          must have an IPv4 address as 127.0.0.1, or a name that ends in no number
     ");
     }
 

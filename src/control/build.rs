@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::{BufMut as _, BytesMut};
 use uuid::Uuid;
@@ -231,7 +232,7 @@ impl Builder<'_> {
         let health = live.health(connection.health_check.as_ref(), &base_url, |check| {
             self.around.health(check, &base_url, &upstream_name)
         });
-        Arc::new(Connection {
+        let built = Arc::new(Connection {
             id,
             name: connection.name.as_str().into(),
             provider: connection.provider,
@@ -249,7 +250,9 @@ impl Builder<'_> {
                 &connection.limits,
             ),
             live,
-        })
+        });
+        self.built.snapshot.connections.insert(id, Arc::clone(&built));
+        built
     }
 
     /// Where a connection leads: its own address, the built-in provider, or its provider's address.
@@ -548,6 +551,7 @@ pub fn key_record(
             .map(|(name, value)| (Box::from(name.as_str()), Box::from(value.as_str())))
             .collect(),
         limits,
+        used_min: AtomicU32::new(0),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub const AUTO: &str = "auto";
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub environments: HashMap<EnvironmentId, Arc<Environment>>,
+    /// All, whether a request can come to them or not.
+    pub connections: HashMap<ConnectionId, Arc<Connection>>,
 }
 
 /// A stage of a workspace. What a key can see is in here and nowhere else.
@@ -173,6 +176,8 @@ pub struct KeyRecord {
     /// Sorted by key.
     pub metadata_defaults: Vec<(Box<str>, Box<str>)>,
     pub limits: Option<Arc<Limits>>,
+    /// The minute of the last request since 1970 UTC, until it is written down; else 0.
+    pub used_min: AtomicU32,
 }
 
 impl std::fmt::Debug for HeadLines {
@@ -316,6 +321,14 @@ impl KeyRecord {
     pub fn allows_endpoint(&self, endpoint: Endpoint) -> bool {
         // What lists the models a key may use needs no scope of its own.
         endpoint == Endpoint::Models || self.scopes.endpoints.allows(&endpoint)
+    }
+
+    /// Notes that the key was used. Most requests find it noted.
+    pub fn mark_used(&self, unix_micros: i64) {
+        let minute = u32::try_from(unix_micros / 60_000_000).unwrap_or(0);
+        if self.used_min.load(Ordering::Relaxed) != minute {
+            self.used_min.store(minute, Ordering::Relaxed);
+        }
     }
 
     pub fn is_expired(&self, unix_micros: i64) -> bool {

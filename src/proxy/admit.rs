@@ -76,6 +76,7 @@ pub fn admit(
     if !is_usable {
         return Err(Rejection::KeyRefused);
     }
+    known.key.mark_used(unix_micros);
     // Before the endpoint: the answer must be the same whether or not the named place exists.
     if let Some(scope) = scope
         && !known.environment.is_named(scope.workspace, scope.environment)

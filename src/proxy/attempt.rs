@@ -373,7 +373,7 @@ impl Try<'_> {
 }
 
 /// The older paths of Azure. Responses have no deployment in theirs.
-fn of_azure_deployment(deployment: &str, path: &str, version: &str) -> String {
+pub(super) fn of_azure_deployment(deployment: &str, path: &str, version: &str) -> String {
     match path {
         "responses" => format!("{path}?api-version={version}"),
         _ => format!("deployments/{}/{path}?api-version={version}", in_path(deployment)),

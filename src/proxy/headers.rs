@@ -23,7 +23,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Added to the client's `user-agent`.
-const AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
 
 /// The keys that a request presents.
 #[derive(Debug, Clone, Copy, Default)]

@@ -22,6 +22,7 @@
 //! respond   heads of answers, and rejections as bytes
 //! stored    header-routed requests on Pingora's own upstream path
 //! models    GET /v1/models
+//! probe     what an operator asks of a connection: does it answer, which models has it
 //! payload   what is kept of the bodies, where they are
 //! record    the guard that writes the usage row
 //! flow      how many requests are in flight
@@ -45,6 +46,7 @@ pub mod limits;
 pub mod models;
 pub mod options;
 mod payload;
+pub mod probe;
 pub mod record;
 pub mod relay;
 pub mod respond;

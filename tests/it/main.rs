@@ -21,12 +21,14 @@ mod postgres_server;
 
 mod additions;
 mod admin_commands;
+mod admin_connections;
 mod admin_document;
 mod admin_openapi;
 mod admin_postgres;
 mod admin_resources;
 mod admin_roles;
 mod admin_users;
+mod admin_uses;
 mod alerts;
 mod answers;
 mod bad_input;

@@ -196,6 +196,22 @@ pub fn users(db: &mut Db, after: &str, limit: i64) -> Result<Vec<UserRow>, Store
     db.query(sql, &[after.into(), limit.into()])?.iter().map(UserRow::read).collect()
 }
 
+/// Who answers for what no user made.
+pub fn first_superadmin(db: &mut Db) -> Result<Option<Uuid>, StoreError> {
+    let sql =
+        users!("WHERE platform_role = 'superadmin' AND status = 'active' ORDER BY id LIMIT 1");
+    let row = db.first(sql, &[])?;
+    Ok(row.as_ref().map(UserRow::read).transpose()?.map(|user| user.id))
+}
+
+/// Workspaces that nobody owns.
+pub fn without_owner(db: &mut Db) -> Result<Vec<Uuid>, StoreError> {
+    let sql = "SELECT id FROM resources WHERE kind = 'workspace' AND NOT EXISTS \
+               (SELECT 1 FROM members WHERE workspace_id = resources.id AND role = 'owner')";
+    let rows = db.query(sql, &[])?;
+    rows.iter().map(|row| row.id(0)).collect()
+}
+
 /// Whether anybody was ever made.
 pub fn has_users(db: &mut Db) -> Result<bool, StoreError> {
     db.exists("SELECT 1 FROM users LIMIT 1", &[])
@@ -418,6 +434,15 @@ pub fn tokens(
 }
 
 impl Tx<'_> {
+    /// Keeps when a token was last used. It is no change of the token.
+    pub fn set_token_used(&mut self, token: Uuid, at: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE admin_tokens SET last_used_at = $2 \
+                   WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+        self.db.execute(sql, &[token.into(), at.into()])?;
+        self.keep();
+        Ok(())
+    }
+
     pub fn insert_token(&mut self, token: &TokenRow, digest: &[u8]) -> Result<(), StoreError> {
         let sql = "INSERT INTO admin_tokens (id, user_id, name, digest, hint, permissions, \
                    workspaces, expires_at, version, created_at, created_by) \

@@ -14,7 +14,7 @@ use super::clickhouse::Servers;
 use super::export::Format;
 use super::requests::{self, Cursor, RowQuery};
 use super::row::{self, Shown};
-use super::sql::{Source, Statement, Visible};
+use super::sql::{Extent, Source, Statement, Visible};
 use crate::usage::store::{Cancel, Reader, StoreError};
 
 /// Reads at once; more wait for their turn.
@@ -103,7 +103,7 @@ impl Reading {
         Self::ClickHouse(ClickHouseReading { servers, rows_kept, places })
     }
 
-    /// The answer to `query` over the workspaces that are `visible`.
+    /// The answer to `query` over what is `visible`.
     pub async fn usage(
         &self,
         query: Query,
@@ -163,7 +163,7 @@ impl Reading {
         })
     }
 
-    /// One request, with its bodies if they are kept and `payloads` has its workspace.
+    /// One request, with its bodies if they are kept and `payloads` covers it.
     pub async fn request(
         &self,
         id: Uuid,
@@ -174,10 +174,16 @@ impl Reading {
         let Some(mut shown) = self.rows(statement).await?.into_iter().next() else {
             return Ok(None);
         };
-        let workspace = shown.row.get("workspace_id").and_then(Value::as_str);
-        let workspace = workspace.and_then(|id| Uuid::parse_str(id).ok());
-        let may = |id: &Uuid| payloads.as_ref().is_none_or(|ids| ids.contains(id));
-        if let Some((workspace, at)) = workspace.filter(may).zip(shown.cursor) {
+        let id = |field: &str| {
+            let text = shown.row.get(field).and_then(Value::as_str);
+            text.and_then(|id| Uuid::parse_str(id).ok())
+        };
+        let place = id("workspace_id").zip(id("environment_id"));
+        let may = |(workspace, environment): &(Uuid, Uuid)| {
+            let covers = |extent: &Extent| extent.covers(*workspace, *environment);
+            payloads.as_ref().is_none_or(|extents| extents.iter().any(covers))
+        };
+        if let Some(((workspace, _), at)) = place.filter(may).zip(shown.cursor) {
             let statement = requests::payload_of(self.row_source(), at, workspace);
             let found = self.objects(statement).await?.into_iter().next();
             shown.row.insert("payload".to_owned(), found.map(row::payload).unwrap_or_default());

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use sluice::secret::Secret;
 use sluice::usage::address::Address;
 use sluice::usage::query::{
-    Dimension, Granularity, Metric, Query, ReadError, Reading, RowQuery, RowsKept, Servers,
+    Dimension, Extent, Granularity, Metric, Query, ReadError, Reading, RowQuery, RowsKept, Servers,
 };
 use sluice::usage::record::UsageRow;
 use sluice::usage::row::{self, Stamp, encode};
@@ -326,12 +326,28 @@ async fn nothing_is_told_of_workspaces_that_are_not_visible() {
     let stores = Stores::random(&server, &mut runner, 100).await;
     let (from_us, to_us) = (BEGIN_US, BEGIN_US + DAYS * DAY_US);
     let id = stores.rows[0].caller.workspace.0;
-    let mine = stores.rows.iter().filter(|row| row.caller.workspace.0 == id).count();
+    let here = stores.rows[0].caller.environment.0;
+    let count =
+        |is_seen: &dyn Fn(&UsageRow) -> bool| stores.rows.iter().filter(|row| is_seen(row)).count();
+    let mine = count(&|row| row.caller.workspace.0 == id);
+    let is_here = |row: &UsageRow| row.caller.environment.0 == here;
+    let other = stores.rows.iter().map(|row| row.caller.workspace.0).find(|other| *other != id);
+    let other = Extent::whole(other.unwrap());
+    let narrow = Extent { workspace: id, environments: Some(vec![here]) };
+    let mine_here = count(&|row| row.caller.workspace.0 == id && is_here(row));
+    let others = count(&|row| row.caller.workspace.0 == other.workspace);
     for (_, reading) in &stores.all {
-        for (visible, n) in [(vec![id], mine), (vec![], 0)] {
+        for (visible, n) in [
+            (vec![Extent::whole(id)], mine),
+            (vec![narrow.clone()], mine_here),
+            (vec![narrow.clone(), other.clone()], mine_here + others),
+            (vec![Extent { workspace: other.workspace, ..narrow.clone() }], 0),
+            (vec![Extent { workspace: id, environments: Some(Vec::new()) }], 0),
+            (vec![], 0),
+        ] {
             let query = Query::read(&body(from_us, to_us)).unwrap();
             let answer = within(reading.usage(query, Some(visible.clone()), to_us)).await.unwrap();
-            assert_eq!(answer["data"][0]["requests"], json!(n));
+            assert_eq!(answer["data"][0]["requests"], json!(n), "{visible:?}");
             let query =
                 RowQuery::read([("limit".to_owned(), "1000".to_owned())].into_iter()).unwrap();
             let page = within(reading.requests(query, Some(visible))).await.unwrap();
