@@ -183,22 +183,12 @@ impl App {
             stored: StoredResponses::default(),
             drains: Arc::new(Semaphore::new(DRAINS_MAX)),
         };
-        let observed = observe::Observed {
-            cache: Arc::clone(&gateway.cache),
-            state: Arc::clone(&state),
-            flow: Arc::clone(&flow),
-            metrics: Arc::clone(&metrics),
-            usage: usage.clone(),
-            log: around.log.clone(),
-            limits: Arc::clone(&kept.registry),
-            clock: around.clock,
-            state_answers: Arc::clone(&resident.answers),
-            prober: Arc::new(probe::Prober::new(
-                Arc::clone(&state),
-                control.handle().clone(),
-                connector_options(&config),
-            )),
-        };
+        let prober = probe::Prober::new(
+            Arc::clone(&state),
+            control.handle().clone(),
+            connector_options(&config),
+        );
+        let observed = observed(&gateway, &resident, (&kept, &around.log), prober);
         let admin_state = observed.admin_state(desk(&resident, operator), &config.usage);
         let (listening, certificate, admin) = {
             let _data = data.enter();
@@ -316,6 +306,27 @@ fn first_start(
 
 /// Where the data plane listens, its certificate, and the socket of the admin plane.
 type Served = (Listening, Option<Arc<listen::Certificate>>, std::net::TcpListener);
+
+/// What the admin listener looks at.
+fn observed(
+    gateway: &Gateway,
+    resident: &Resident,
+    (kept, log): (&limits::Kept, &Option<Arc<LogHandle>>),
+    prober: probe::Prober,
+) -> observe::Observed {
+    observe::Observed {
+        cache: Arc::clone(&gateway.cache),
+        state: Arc::clone(&gateway.state),
+        flow: Arc::clone(&gateway.flow),
+        metrics: Arc::clone(&gateway.metrics),
+        usage: gateway.usage.clone(),
+        log: log.clone(),
+        limits: Arc::clone(&kept.registry),
+        clock: gateway.clock.clone(),
+        state_answers: Arc::clone(&resident.answers),
+        prober: Arc::new(prober),
+    }
+}
 
 /// Binds the listeners and accepts on those of the data plane. Needs its runtime around it.
 fn serve_data(
