@@ -170,6 +170,36 @@ async fn no_fault_loses(faults: impl IntoIterator<Item = Value>) {
     }
 }
 
+/// A table that lacks a column is the server's fault, not the rows': they wait until it is back.
+#[tokio::test]
+async fn rows_wait_while_the_table_lacks_a_column() {
+    let server = ClickHouse::start().await;
+    let mock = Mock::start().await.unwrap();
+    let gateway = gateway(&server.database("drift").await, &mock).await;
+    gateway.chat("").await;
+    flush(&gateway).await;
+    server.execute("ALTER TABLE drift.usage DROP COLUMN client_request_id").await;
+    for _ in 0..20 {
+        assert_eq!(gateway.chat("").await.status, 200);
+    }
+    let failed = async {
+        while gateway.metric("sluice_usage_inserts_total{result=\"failed\"}") < 2.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(failed).await;
+    assert_eq!(gateway.metric("sluice_usage_rows_total{result=\"dead\"}"), 0.0);
+    assert!(gateway.metric("sluice_usage_oldest_row_age_seconds") > 0.0);
+    assert_eq!(counts(&server, "drift").await, [1; 4]);
+
+    server
+        .execute("ALTER TABLE drift.usage ADD COLUMN client_request_id String AFTER correlation_id")
+        .await;
+    flush(&gateway).await;
+    assert_eq!(counts(&server, "drift").await, [21; 4]);
+    stop(gateway).await;
+}
+
 #[tokio::test]
 async fn refused_row_is_set_aside_alone_and_can_be_sent_later() {
     let server = ClickHouse::start().await;

@@ -121,7 +121,8 @@ impl Reading {
         Ok(plan.answer(&ranked, buckets))
     }
 
-    /// Rows while they are there and percentiles can be exact, else roll-ups, if they can answer.
+    /// Rows while they are there and percentiles can be exact, else roll-ups, if they can answer: the
+    /// sums of both are the same.
     fn source(&self, query: &Query, visible: &Visible, now_us: i64) -> Source {
         let (rows_kept, is_clickhouse) = match self {
             Self::Sqlite(sqlite) => (&sqlite.rows_kept, false),
@@ -133,10 +134,11 @@ impl Reading {
         let is_short = query.range.len_us() <= EXACT_RANGE_US;
         let is_fine = query.granularity.is_fine();
         let reads_rows = !query.is_rolled_up(is_clickhouse) || (is_short && is_kept);
+        let has_percentiles = query.metrics.iter().any(|metric| metric.is_percentile());
         match is_clickhouse {
             // Workspaces have no minutes there. Its digests are for when the rows are gone: over few
             // rows a digest is too far off.
-            true if reads_rows || is_fine || is_kept => Source::ClickHouse,
+            true if reads_rows || is_fine || (is_kept && has_percentiles) => Source::ClickHouse,
             true => Source::ClickHouseHours,
             false if reads_rows => Source::Rows,
             false if is_fine => Source::Minutes,
