@@ -13,9 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sluice::cache::key::{Place, key};
+use sluice::cache::replay::{Form, Wanted, replay};
+use sluice::cache::{Cache, Entry, Joined};
 use sluice::clock::Millis;
 use sluice::control::limits::{Limits, Owner, Registry, Sharing, Subject, reserve};
-use sluice::dialect::Dialect;
+use sluice::dialect::{Dialect, Endpoint};
+use sluice::id::{EnvironmentId, TargetId};
 use sluice::json::{Scan, Splice, scan};
 use sluice::limit::{Amounts, Level, Limit, Metric, Mode, Now, OnError, Period, text_bytes};
 use sluice::route::plan::{Choice, TargetView, plan};
@@ -24,6 +28,7 @@ use sluice::rule::{
     ALL_STEPS_MAX, Expression, Facts, LimitName, Rule, Said, TRAFFIC_WHOLE, Then, Value, Variable,
     file_names, first, said,
 };
+use sluice::usage::record::Tokens;
 use sluice::usage::row::{Stamp, encode};
 use sluice::usage::tap::{Tap, TapMode};
 
@@ -105,6 +110,7 @@ fn parts() -> Vec<Part> {
         part("tap-stream", "100 events", tap_stream()),
         part("estimate", "the text of a chat of 1 KB", estimate()),
         part("limits", "four limits of a key: reserved and settled", limits()),
+        part("cache-hit", "the key of a chat of 1 KB, and its answer of 2 KB found", cached()),
         part("rules-100", "a hundred rules over a chat of 2 KB, the last one takes it", rules()),
         part("row", "a row with one attempt, encoded", row()),
     ]
@@ -211,6 +217,43 @@ fn limits() -> Box<dyn FnMut()> {
         let held = held.expect("room");
         black_box(held.standing(now));
         held.settle(&used, now);
+    })
+}
+
+fn cached() -> Box<dyn FnMut()> {
+    let body = sample::chat(1_024);
+    let environment = EnvironmentId(uuid::Uuid::from_u128(1));
+    let key = move || {
+        let place = Place {
+            environment,
+            deployment: "chat",
+            targets: b"targets of the deployment",
+            target: None,
+            endpoint: Endpoint::ChatCompletions,
+            query: None,
+        };
+        let headers = [("openai-organization", "acme")].into_iter();
+        key(black_box(&place), headers, black_box(body.as_bytes())).expect("a key")
+    };
+    let cache = Cache::new(1 << 20);
+    let Joined::Lead(flight) = cache.join(key().key) else { unreachable!("nobody asks") };
+    flight.store(Entry {
+        environment,
+        deployment: "chat".into(),
+        target: TargetId(uuid::Uuid::from_u128(2)),
+        stored_us: 0,
+        expires_us: i64::MAX,
+        form: Form::Json,
+        body: Bytes::from(sample::answer(2_048)),
+        tokens: Tokens::default(),
+        cost_nanousd: 1,
+    });
+    let wanted = Wanted { is_stream: false, has_usage: false };
+    Box::new(move || {
+        let keyed = key();
+        let entry = cache.get(&keyed.key, black_box(1)).expect("it is kept");
+        let kept = (entry.form, &entry.body);
+        drop(black_box(replay(Dialect::Chat, kept, &entry.tokens, wanted).expect("an answer")));
     })
 }
 

@@ -42,10 +42,10 @@ use crate::admin::{
     token::{AdminToken, TokenDigest, TokenError},
 };
 use crate::app::resident::Resident;
-use crate::cache::Cache;
+use crate::cache::{Cache, Remote, RemoteError};
 use crate::clock::Clock;
 use crate::config::ConfigError;
-use crate::config::server::ServerConfig;
+use crate::config::server::{CacheStore, ServerConfig};
 use crate::control::State;
 use crate::control::apply::ApplyError;
 use crate::control::follow::Follower;
@@ -135,6 +135,8 @@ pub enum StartError {
     #[error(transparent)]
     Shared(#[from] SharedError),
     #[error(transparent)]
+    Cache(#[from] RemoteError),
+    #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Log(#[from] LogError),
@@ -176,7 +178,7 @@ impl App {
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
             clock: around.clock.clone(),
-            cache: Cache::new(config.cache.bytes_max),
+            cache: within(&control, || cache(&config, &metrics))?,
             shared: shared.clone(),
             limits: gateway_limits(&config),
             flow: Arc::clone(&flow),
@@ -352,6 +354,16 @@ async fn serve_admin(
         Ok(listener) => admin::serve(listener, admin::router(state), signal).await,
         Err(error) => tracing::error!(%error, "the admin listener does not start"),
     }
+}
+
+/// Where answers are kept.
+fn cache(config: &ServerConfig, metrics: &Arc<Metrics>) -> Result<Arc<Cache>, RemoteError> {
+    let (CacheStore::Redis, Some(url)) = (config.cache.store, &config.shared.redis) else {
+        return Ok(Cache::new(config.cache.bytes_max));
+    };
+    let remote = Remote::new(url, config.cache.timeout, Arc::clone(metrics))?;
+    tokio::spawn(Arc::clone(&remote).run());
+    Ok(Cache::shared(remote))
 }
 
 /// Calls what spawns tasks on `runtime`.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::admin::{AdminError, AdminState, Desk, Readiness, ReadyStatus, UsageApi};
@@ -72,7 +73,7 @@ impl Observed {
                 Ok(limits::usage(&of_limits, owner, place, now(&clock)))
             }),
             cache_purge: Arc::new(move |place, deployment| {
-                Ok(purge(&of_cache, &kept, place, deployment))
+                purge(&of_cache, &kept, place, deployment)
             }),
             rules_trial: Arc::new(move |place, trial| {
                 trial_of(&of_rules, place, trial, &rules_clock)
@@ -256,11 +257,18 @@ fn purge(
     cache: &Cache,
     (workspace, environment): (&str, &str),
     deployment: Option<&str>,
-) -> Option<Value> {
+) -> Result<Option<Value>, AdminError> {
     let snapshot = state.snapshot.load();
     let mut environments = snapshot.environments.values();
-    let found = environments.find(|it| it.is_named(workspace, environment))?;
-    Some(json!({ "purged": cache.purge(found.id, deployment) }))
+    let Some(found) = environments.find(|it| it.is_named(workspace, environment)) else {
+        return Ok(None);
+    };
+    let n_here = cache.purge(found.id, deployment);
+    let Some(remote) = cache.remote() else { return Ok(Some(json!({ "purged": n_here }))) };
+    // This is called where it may block.
+    let purged = Handle::current().block_on(remote.purge(found.id, deployment));
+    purged.map_err(|_| AdminError::Unavailable)?;
+    Ok(Some(json!({ "purged": null })))
 }
 
 /// What the rules would do with a request.

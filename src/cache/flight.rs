@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::key::Key;
-use super::{Cache, Entry};
+use super::{Cache, Entry, Marks};
 
 /// What has become of the request that asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Flight {
     /// `None` when nobody waits for it.
     tell: Option<watch::Sender<State>>,
     n_purges: u64,
+    /// What the store said when it was asked.
+    marks: Option<Marks>,
 }
 
 impl Cache {
@@ -53,16 +55,26 @@ impl Cache {
 
     /// Asks whether or not another does.
     pub fn alone(self: &Arc<Self>, key: Key) -> Flight {
-        Flight { cache: Arc::clone(self), key, tell: None, n_purges: self.n_purges() }
+        Flight { cache: Arc::clone(self), key, tell: None, n_purges: self.n_purges(), marks: None }
     }
 }
 
 impl Flight {
+    /// Purges that the store knows of.
+    pub fn asked_at(&mut self, marks: Marks) {
+        self.marks = Some(marks);
+    }
+
     /// Keeps the answer, unless there was a purge since it was asked for.
     pub fn store(mut self, entry: Entry) {
         if self.cache.n_purges() == self.n_purges {
             let entry = Arc::new(entry);
-            self.cache.put(self.key, &entry);
+            match (self.cache.remote(), &self.marks) {
+                (None, _) => self.cache.put(self.key, &entry),
+                (Some(remote), Some(marks)) => remote.put(&self.key, &entry, marks),
+                // It was down when this was asked for.
+                (Some(_), None) => {}
+            }
             self.end(State::Stored(entry));
         } else {
             self.end(State::Failed);

@@ -3,14 +3,16 @@
 //! ```text
 //! key      what makes two requests the same
 //! replay   a kept answer as one answer or as a stream
+//! remote   in Redis or Valkey, for all nodes
 //! flight   one of several same requests asks, the others wait for its answer
 //! ```
 //!
-//! In the memory of this process, bounded by bytes; what is used least goes first. An entry knows the
-//! environment it is of, and its key is made of it.
+//! In the memory of this process, bounded by bytes, where what is used least goes first; or in a store
+//! that all nodes share. An entry knows the environment it is of, and its key is made of it.
 
 mod flight;
 pub mod key;
+mod remote;
 pub mod replay;
 
 use std::collections::HashMap;
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 
 pub use self::flight::{Flight, Joined, State, ended};
 use self::key::Key;
+pub use self::remote::{Marks, Of, Remote, RemoteError};
 use self::replay::Form;
 use crate::id::{EnvironmentId, TargetId};
 use crate::usage::record::Tokens;
@@ -56,6 +59,8 @@ pub struct Cache {
     flights: Mutex<HashMap<Key, watch::Receiver<State>>>,
     /// Counts purges: what was asked before one is not kept after it.
     purges: AtomicU64,
+    /// Where answers are kept in place of here.
+    remote: Option<Arc<Remote>>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,11 +75,21 @@ impl Weighter<Key, Arc<Entry>> for Weight {
 impl Cache {
     /// For at most so many bytes; with none it keeps nothing.
     pub fn new(bytes_max: u64) -> Arc<Self> {
+        Self::with(bytes_max, None)
+    }
+
+    /// In a store for all nodes.
+    pub fn shared(remote: Arc<Remote>) -> Arc<Self> {
+        Self::with(0, Some(remote))
+    }
+
+    fn with(bytes_max: u64, remote: Option<Arc<Remote>>) -> Arc<Self> {
         let n_usual = usize::try_from(bytes_max).unwrap_or(usize::MAX) / BODY_BYTES_USUAL;
         Arc::new(Self {
             entries: quick_cache::sync::Cache::with_weighter(n_usual.max(16), bytes_max, Weight),
             flights: Mutex::default(),
             purges: AtomicU64::new(0),
+            remote,
         })
     }
 
@@ -87,6 +102,10 @@ impl Cache {
         // Not one that has come in its place meanwhile.
         self.entries.remove_if(key, |kept| kept.expires_us <= now_us);
         None
+    }
+
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.as_ref()
     }
 
     fn put(&self, key: Key, entry: &Arc<Entry>) {

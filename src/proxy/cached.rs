@@ -15,7 +15,7 @@ use pingora_timeout::tokio_timeout as timeout;
 
 use crate::cache::key::{self, Keyed, Place};
 use crate::cache::replay::{Form, Wanted, has_usage, replay};
-use crate::cache::{Entry, Flight, Joined, State, ended};
+use crate::cache::{Entry, Flight, Joined, Of, State, ended};
 use crate::control::snapshot::{CacheRules, Target};
 use crate::head::fields::Fields;
 use crate::price;
@@ -119,22 +119,27 @@ impl Gateway {
                 whole: None,
             }))
         };
+        let of = Of { environment: known.environment.id, deployment: &routed.deployment.name };
         if wish == Wish::NoCache {
-            return Ok(self.counted(keep(self.cache.alone(keyed.key))));
+            let mut flight = self.cache.alone(keyed.key);
+            drop(self.found(&keyed, of, &mut flight).await);
+            return Ok(self.counted(keep(flight)));
         }
-        if let Some(hit) = self.found(call, &keyed) {
+        let now_us = self.clock.unix_micros();
+        if let Some(hit) = self.cache.get(&keyed.key, now_us).and_then(|it| hit(call, &keyed, it)) {
             return Ok(self.counted(Looked::Hit(hit)));
         }
         loop {
             let waiting = match self.cache.join(keyed.key) {
                 // It may have come between looking and joining.
-                Joined::Lead(flight) => match self.found(call, &keyed) {
-                    Some(hit) => {
-                        flight.found(Arc::clone(&hit.entry));
-                        return Ok(self.counted(Looked::Hit(hit)));
-                    }
-                    None => return Ok(self.counted(keep(flight))),
-                },
+                Joined::Lead(mut flight) => {
+                    let found = self.found(&keyed, of, &mut flight).await;
+                    let Some(hit) = found.and_then(|entry| hit(call, &keyed, entry)) else {
+                        return Ok(self.counted(keep(flight)));
+                    };
+                    flight.found(Arc::clone(&hit.entry));
+                    return Ok(self.counted(Looked::Hit(hit)));
+                }
                 Joined::Wait(waiting) => waiting,
             };
             let state = tokio::select! {
@@ -157,8 +162,14 @@ impl Gateway {
         }
     }
 
-    fn found(&self, call: &Call, keyed: &Keyed) -> Option<Box<Hit>> {
-        hit(call, keyed, self.cache.get(&keyed.key, self.clock.unix_micros())?)
+    /// What is kept, here or in the store, which also says of its purges.
+    async fn found(&self, keyed: &Keyed, of: Of<'_>, flight: &mut Flight) -> Option<Arc<Entry>> {
+        let Some(remote) = self.cache.remote() else {
+            return self.cache.get(&keyed.key, self.clock.unix_micros());
+        };
+        let (entry, marks) = remote.get(&keyed.key, of).await?;
+        flight.asked_at(marks);
+        entry.filter(|entry| self.clock.unix_micros() < entry.expires_us).map(Arc::new)
     }
 
     fn counted(&self, looked: Looked) -> Looked {

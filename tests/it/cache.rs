@@ -3,9 +3,12 @@
 use loadtest::mock::Mock;
 use serde_json::{Value, json};
 use sluice::clock::Clock;
+use sluice::config::server::{CacheStore, ServerConfig};
+use sluice::secret::Secret;
 
-use crate::client::{Answer, request};
+use crate::client::{Answer, request, within};
 use crate::harness::{Builder, TestGateway, deployment, target};
+use crate::redis_server::RedisServer;
 
 const PRODUCTION: &str = "/workspaces/acme/environments/production";
 const ON: &str = "cache = { enabled = true, ttl_s = 60 }";
@@ -276,6 +279,67 @@ async fn change_of_the_configuration_and_purge_end_what_is_kept() {
         assert_eq!(used(&post(&gateway, "a", json!({})).await), "miss");
     }
     gateway.stop().await;
+}
+
+/// Two nodes on one Redis: an answer of one is a hit on the other; without it nothing is lost.
+#[tokio::test]
+async fn nodes_share_their_answers() {
+    let mock = Mock::start().await.unwrap();
+    let mut redis = RedisServer::start().await;
+    let text = deployment(&[target(&mock, "sim")], ON);
+    let url = redis.url();
+    let node = |config: &mut ServerConfig| {
+        config.shared.redis = Some(Secret::new(url.clone()));
+        config.cache.store = CacheStore::Redis;
+        // A machine that is busy with other tests may be slow.
+        config.cache.timeout = std::time::Duration::from_secs(5);
+    };
+    let one = Builder::new(&text).with(node).start().await;
+    let other = Builder::new(&text).with(node).start().await;
+    let up = |gateway: &TestGateway| gateway.metric("sluice_cache_store_up") == 1.0;
+    for gateway in [&one, &other] {
+        within(until(|| up(gateway))).await;
+    }
+    let first = post(&one, "a", json!({"stream": true})).await;
+    assert_eq!(used(&first), "miss");
+    let second = within(hit(&other, "a", json!({"stream": true}))).await;
+    assert_eq!(second.body, first.body);
+    assert_eq!(used(&post(&other, "a", json!({})).await), "hit");
+    let rows = other.rows().await;
+    let row = rows.iter().find(|row| row["outcome"] == "cache_hit").unwrap();
+    assert!(0 < row["saved_nanousd"].as_u64().unwrap());
+    let n_calls = mock.journal().len();
+
+    // A purge on one node counts on both.
+    let path = format!("{PRODUCTION}/deployments/chat/cache/purge");
+    let answer = one.admin("POST", &path, Some(&json!({}))).await;
+    assert_eq!((answer.status, &answer.json()["purged"]), (200, &Value::Null));
+    assert_eq!(used(&post(&other, "a", json!({})).await), "miss");
+    assert_eq!(mock.journal().len(), n_calls + 1);
+
+    redis.kill();
+    within(until(|| !up(&one))).await;
+    assert_eq!(used(&post(&one, "a", json!({})).await), "miss");
+    assert_eq!(one.admin("POST", &path, Some(&json!({}))).await.status, 503);
+    for gateway in [one, other] {
+        gateway.stop().await;
+    }
+}
+
+/// Asks until the answer is a hit: it is kept a moment after it was given.
+async fn hit(gateway: &TestGateway, text: &str, more: Value) -> Answer {
+    loop {
+        let answer = post(gateway, text, more.clone()).await;
+        if used(&answer) == "hit" {
+            return answer;
+        }
+    }
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A hit counts as a request, and as nothing else.

@@ -185,7 +185,7 @@ const OTHERS: &[(&str, Properties)] = &[
     ("Active", &[("workspace", "text?"), ("environment", "text?")]),
     ("Verdict", &[("intact", "boolean"), ("events", "number?"), ("problem", "text?")]),
     ("Version", &[("name", "string"), ("version", "string")]),
-    ("Purge", &[("purged", "integer")]),
+    ("Purge", &[("purged", "number?")]),
     (
         "RulesTrial",
         &[

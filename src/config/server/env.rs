@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 /// Every field there is.
-pub(super) const FIELDS: [(&str, Shape); 49] = [
+pub(super) const FIELDS: [(&str, Shape); 51] = [
     ("resources", Shape::Text),
     ("data.listen", Shape::List),
     ("data.threads", Shape::Literal),
@@ -55,6 +55,8 @@ pub(super) const FIELDS: [(&str, Shape); 49] = [
     ("shared.redis", Shape::Text),
     ("shared.timeout_ms", Shape::Literal),
     ("cache.max_bytes", Shape::Literal),
+    ("cache.store", Shape::Text),
+    ("cache.timeout_ms", Shape::Literal),
     ("shared.lease_ms", Shape::Literal),
     ("secrets.master_key_file", Shape::Text),
     ("upstream.allow_networks", Shape::List),

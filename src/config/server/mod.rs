@@ -152,6 +152,16 @@ pub struct LimitsConfig {
 pub struct CacheConfig {
     /// Of all answers that this process keeps; 0 keeps none.
     pub bytes_max: u64,
+    pub store: CacheStore,
+    /// A request waits for the store so long.
+    pub timeout: Duration,
+}
+
+/// Where answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheStore {
+    Memory,
+    Redis,
 }
 
 /// `[shared]`

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AdminConfig, CacheConfig, DataConfig, DrainConfig, IpNetwork, LimitsConfig, OnFull,
+    AdminConfig, CacheConfig, CacheStore, DataConfig, DrainConfig, IpNetwork, LimitsConfig, OnFull,
     SecretsConfig, ServerConfig, SharedConfig, StateConfig, StateUrl, SyncPolicy, TelemetryConfig,
     TlsConfig, UpstreamConfig, UsageConfig, UsageUrl,
 };
@@ -22,6 +22,7 @@ const GIB: u64 = 1024 * MIB;
 static EMPTY: Table = Table { entries: Vec::new() };
 
 pub(super) fn server(root: Fields<'_>) -> ServerConfig {
+    let shared = shared(section(&root, "shared"));
     let config = ServerConfig {
         resources: root.get("resources").and_then(|item| path(&item)),
         data: data(section(&root, "data")),
@@ -29,8 +30,8 @@ pub(super) fn server(root: Fields<'_>) -> ServerConfig {
         state: state(section(&root, "state")),
         usage: usage(section(&root, "usage")),
         limits: limits(section(&root, "limits")),
-        cache: cache(section(&root, "cache")),
-        shared: shared(section(&root, "shared")),
+        cache: cache(section(&root, "cache"), shared.redis.is_some()),
+        shared,
         secrets: secrets(section(&root, "secrets")),
         upstream: upstream(section(&root, "upstream")),
         telemetry: telemetry(section(&root, "telemetry")),
@@ -222,10 +223,20 @@ fn limits(fields: Fields<'_>) -> LimitsConfig {
     config
 }
 
-fn cache(fields: Fields<'_>) -> CacheConfig {
-    let bytes_max = fields.number("max_bytes", 0..=1 << 40, 256 * MIB);
+const CACHE_STORES: [(&str, CacheStore); 2] =
+    [("memory", CacheStore::Memory), ("redis", CacheStore::Redis)];
+
+fn cache(fields: Fields<'_>, has_redis: bool) -> CacheConfig {
+    let config = CacheConfig {
+        bytes_max: fields.number("max_bytes", 0..=1 << 40, 256 * MIB),
+        store: fields.choice("store", &CACHE_STORES, CacheStore::Memory),
+        timeout: fields.millis("timeout_ms", 1..=1_000, 20),
+    };
+    if config.store == CacheStore::Redis && !has_redis {
+        fields.problem("`store = \"redis\"` needs the address in `shared.redis`");
+    }
     fields.finish();
-    CacheConfig { bytes_max }
+    config
 }
 
 fn shared(fields: Fields<'_>) -> SharedConfig {

@@ -185,15 +185,21 @@ impl Gateway {
                 }
             }
             let parts = answer.body.take_ready();
+            if let Some(keeping) = &mut ctx.keeping {
+                for part in &parts {
+                    keeping.push(part);
+                }
+                if checked.is_ok() && answer.body.is_over() {
+                    // Before the client's next request, too.
+                    self.end_keeping(ctx, Passed::Whole);
+                }
+            }
             let has_parts = !parts.is_empty();
             // When all is there, nothing is timed any more.
             let waiting = (!is_done).then(Instant::now);
             for part in parts {
                 if let Some(exchange) = &mut ctx.payload {
                     exchange.answered(&part);
-                }
-                if let Some(keeping) = &mut ctx.keeping {
-                    keeping.push(&part);
                 }
                 client.write(part).await.map_err(Broken::Client)?;
             }

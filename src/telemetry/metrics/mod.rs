@@ -92,6 +92,7 @@ pub struct Metrics {
     pub connection_benched: Counters<ProviderLabel>,
     pub limit_refusals: Grid<Level, Metric>,
     pub cache_requests: Counters<CacheResult>,
+    pub cache_store_up: Gauge,
     pub rules_taken: Counters<RuleAction>,
     pub rule_errors: Counters<RuleError>,
     pub shared_reservations: Counters<SharedResult>,
@@ -184,6 +185,7 @@ impl Default for Metrics {
             connection_benched: Counters::new(),
             limit_refusals: Grid::new(),
             cache_requests: Counters::new(),
+            cache_store_up: Gauge::default(),
             rules_taken: Counters::new(),
             rule_errors: Counters::new(),
             shared_reservations: Counters::new(),
@@ -302,6 +304,7 @@ impl Metrics {
             }
         }
         counters(page, &names::CACHE_REQUESTS, &self.cache_requests);
+        page.single(&names::CACHE_STORE_UP, self.cache_store_up.get());
         counters(page, &names::RULES_TAKEN, &self.rules_taken);
         counters(page, &names::RULE_ERRORS, &self.rule_errors);
         counters(page, &names::SHARED_RESERVATIONS, &self.shared_reservations);

@@ -73,6 +73,8 @@ metrics! {
         "Requests to deployments with a response cache, by what it did.";
     CACHE_ENTRIES: Gauge "sluice_cache_entries" []
         "Answers that this process keeps.";
+    CACHE_STORE_UP: Gauge "sluice_cache_store_up" []
+        "1 while answers are kept in the shared store.";
     CACHE_BYTES: Gauge "sluice_cache_bytes" []
         "Memory that they take.";
     SHARED_RESERVATIONS: Counter "sluice_shared_reservations_total" ["result"]
