@@ -144,6 +144,7 @@ impl Gateway {
             return Err(Rejection::Draining.into());
         }
         match route {
+            Route::OllamaVersion => Self::ollama_version(client).await,
             Route::Healthz => Self::healthz(client).await,
             Route::Readyz => self.readyz(client).await,
             Route::Models => {
@@ -166,9 +167,9 @@ impl Gateway {
                 }
                 Ok(Served::Upstream)
             }
-            Route::Body { endpoint, scope } => {
+            Route::Body { endpoint, scope, model } => {
                 let known = self.admit(client, ctx, (endpoint, scope))?;
-                self.complete(client, ctx, &known, endpoint).await
+                self.complete(client, ctx, &known, (endpoint, model)).await
             }
         }
     }
@@ -234,7 +235,7 @@ impl Gateway {
         client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         known: &Known,
-        endpoint: Endpoint,
+        asked: (Endpoint, Option<&str>),
     ) -> Result<Served, Stop> {
         let reading = Instant::now();
         let body = call::read_body(client, self.limits.body, reading).await?;
@@ -245,7 +246,7 @@ impl Gateway {
         recorder.note(|row| row.request_bytes = body.len() as u64);
         ctx.payload = payload::begin(known, recorder, (client.headers(), &body));
         let recorder = self::recorder(ctx);
-        let mut call = Call::parse(endpoint, client.headers(), body)?;
+        let mut call = Call::parse(asked, (client.headers(), client.query()), body)?;
         if let Some(previous) = &call.previous_response_id {
             call.made_by = self.stored.made_by(known.environment.id, previous);
         }
@@ -397,6 +398,12 @@ impl Gateway {
 
     async fn healthz(client: &mut Client<'_>) -> Result<Served, Stop> {
         respond::json(client, 200, &json!({"status": "ok"}), None).await.map_err(Stop::Gone)?;
+        Ok(Served::Answered)
+    }
+
+    async fn ollama_version(client: &mut Client<'_>) -> Result<Served, Stop> {
+        let version = json!({"version": env!("CARGO_PKG_VERSION")});
+        respond::json(client, 200, &version, None).await.map_err(Stop::Gone)?;
         Ok(Served::Answered)
     }
 
