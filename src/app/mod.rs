@@ -334,6 +334,7 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name(name)
+        .on_thread_unpark(crate::net::turn::begin_round)
         .enable_all()
         .build()
         .map_err(StartError::Runtime)

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use crate::control::live::lock;
 use crate::control::snapshot::Target;
+use crate::head::fields::Fields;
 use crate::json::Spliced;
 use crate::provider::aws::Signed;
 use crate::provider::errors::Said;
@@ -34,6 +35,8 @@ const WHOLE_BYTES_MAX: usize = 256 * 1024;
 const HELD_FRAMES_MAX: u64 = 64;
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
 /// That a pooled connection had been closed before the request reached it shows within a round trip.
 /// What breaks later may have been executed, and is not sent to the same provider again unasked.
 const STALE_MAX: Duration = Duration::from_millis(300);
@@ -53,7 +56,7 @@ pub struct Try<'a> {
 /// An answer that counts. Its beginning may have been read already.
 pub struct Answer {
     pub status: u16,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: Box<Body>,
     pub target: Arc<Target>,
     pub turn: Turn,
@@ -136,7 +139,7 @@ impl Try<'_> {
     }
 
     /// Sends the request and reads until it is clear that the answer counts.
-    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
+    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, Fields, Box<Body>), NoAnswer> {
         let outgoing = match self.conversion {
             None => self.request.call.outgoing(&self.target.upstream_model),
             Some(conversion) => Outgoing { body: conversion.body.clone(), has_usage_chunk: false },
@@ -259,15 +262,15 @@ impl Try<'_> {
         }
         head.put_slice(forwarded);
         head.put_slice(b"content-length: ");
-        head.put_slice(body.len().to_string().as_bytes());
+        head.put_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         head.put_slice(b"\r\n\r\n");
         head
     }
 
-    pub(super) fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    pub(super) fn retry_after(&self, headers: &Fields) -> Option<Duration> {
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let now_unix_s = self.gateway.clock.unix_micros() / 1_000_000;
-        parse_retry_after(text("retry-after"), text("retry-after-ms"), now_unix_s)
+        parse_retry_after(text(&header::RETRY_AFTER), text(&RETRY_AFTER_MS), now_unix_s)
     }
 
     /// Reads a stream until its first content, or until an error says that there will be none.
@@ -335,7 +338,7 @@ impl Try<'_> {
                         failure => failure,
                     };
                     let answer = body.take_failed().map(|(status, body)| {
-                        let headers = HeaderMap::from_iter([json_type()]);
+                        let headers = Fields::from_iter([json_type()]);
                         LastAnswer { status, headers, body }
                     });
                     NoAnswer { failure, answer }
@@ -357,7 +360,7 @@ fn of_azure_deployment(deployment: &str, path: &str, version: &str) -> String {
 }
 
 /// The header of an error that is ours to write.
-pub(super) fn json_type() -> (header::HeaderName, HeaderValue) {
+pub(super) fn json_type() -> (HeaderName, HeaderValue) {
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
 }
 
@@ -369,7 +372,7 @@ const fn is_success(status: u16) -> bool {
 struct IsStale(bool);
 
 /// Whether a header says JSON.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &Fields) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
         value.len() >= 16

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::header;
 use pingora_error::{BError, ErrorType};
 use pingora_timeout::tokio_timeout as timeout;
 
 use crate::dialect::{Dialect, Endpoint};
+use crate::head::fields::Fields;
 use crate::id::ConnectionId;
 use crate::json::{
     Additions, GOOGLE, MultipartScan, OLLAMA, Place, Scan, ScanError, Splice, Spliced, Taken, scan,
@@ -70,7 +71,7 @@ impl Call {
     /// The model is in the path of some endpoints, and in the body of all others.
     pub fn parse(
         (endpoint, model): (Endpoint, Option<&str>),
-        (headers, query): (&HeaderMap, Option<&str>),
+        (headers, query): (&Fields, Option<&str>),
         body: Bytes,
     ) -> Result<Self, Rejection> {
         if endpoint == Endpoint::StreamGenerateContent && !says_events(query) {
@@ -79,7 +80,7 @@ impl Call {
                 Some("alt"),
             ));
         }
-        if headers.contains_key(header::CONTENT_ENCODING) {
+        if headers.contains(header::CONTENT_ENCODING) {
             return Err(Rejection::invalid_request(
                 "compressed request bodies are not accepted; send it without `content-encoding`",
                 Some("content-encoding"),
@@ -106,7 +107,7 @@ impl Call {
 
     fn parse_json(
         (endpoint, model): (Endpoint, Option<&str>),
-        headers: &HeaderMap,
+        headers: &Fields,
         body: Bytes,
     ) -> Result<Self, Rejection> {
         let mut found = scan(&body).map_err(|error| bad_body(&error))?;
@@ -136,7 +137,7 @@ impl Call {
 
     fn parse_form(
         endpoint: Endpoint,
-        headers: &HeaderMap,
+        headers: &Fields,
         content_type: &str,
         body: Bytes,
     ) -> Result<Self, Rejection> {

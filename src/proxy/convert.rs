@@ -76,7 +76,7 @@ impl Conversion {
     /// The provider's error as the client's dialect has it.
     pub fn translate_error(&self, answer: &mut LastAnswer, reason: Option<Reason>) {
         // What was compressed against our word cannot be read.
-        let is_plain = answer.headers.remove(header::CONTENT_ENCODING).is_none();
+        let is_plain = !answer.headers.remove(header::CONTENT_ENCODING);
         let body = if is_plain { answer.body.as_ref() } else { b"" };
         let meant = match reason {
             // These have a status of their own in every dialect.
@@ -87,7 +87,9 @@ impl Conversion {
         };
         answer.body = self.answer.error(meant, reason, body).into();
         answer.status = meant;
-        answer.headers.extend([json_type()]);
+        answer.headers.remove(header::CONTENT_TYPE);
+        let (name, json) = json_type();
+        answer.headers.append(name, json);
     }
 }
 

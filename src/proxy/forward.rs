@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use uuid::Uuid;
 
 use crate::clock::Millis;
@@ -12,6 +11,7 @@ use crate::config::resources::Auth;
 use crate::control::limits::Refused;
 use crate::control::live::{InFlight, TargetLive, lock};
 use crate::control::snapshot::{Deployment, Target};
+use crate::head::fields::Fields;
 use crate::proxy::attempt::{self, Answer, Failed, Try};
 use crate::proxy::call::Call;
 use crate::proxy::convert::{Conversion, Reading};
@@ -50,7 +50,7 @@ pub struct Request<'a> {
 #[derive(Debug)]
 pub struct LastAnswer {
     pub status: u16,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: Bytes,
 }
 

@@ -4,7 +4,10 @@
 //! byte of a client's head can mean something to an upstream that it did not mean to us.
 
 use bytes::{BufMut as _, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
+
+use crate::dialect::Envelope;
+use crate::head::fields::Fields;
 
 /// Where a key can be, in the order in which it is looked for.
 pub const KEY_HEADERS: [HeaderName; 4] = [
@@ -33,7 +36,7 @@ pub struct PresentedKeys<'a> {
     pub passthrough: Option<&'a [u8]>,
 }
 
-pub fn presented_keys(headers: &HeaderMap) -> PresentedKeys<'_> {
+pub fn presented_keys(headers: &Fields) -> PresentedKeys<'_> {
     // The places of the first of each, in one pass over all headers.
     let (mut own, mut other) = (None, None);
     for (name, value) in headers {
@@ -68,7 +71,7 @@ fn is_forwarded(name: &str) -> bool {
 }
 
 /// Writes the client's forwarded headers as lines of a head.
-pub fn forward(headers: &HeaderMap, out: &mut BytesMut) {
+pub fn forward(headers: &Fields, out: &mut BytesMut) {
     let (mut agent, mut parent) = (None, None);
     for (name, value) in headers {
         if is_forwarded(name.as_str()) {
@@ -170,7 +173,7 @@ pub fn is_nominated(connection: Option<&HeaderValue>, name: &HeaderName) -> bool
 mod tests {
     use super::*;
 
-    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn map(lines: &[(&'static str, &'static str)]) -> Fields {
         lines
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))

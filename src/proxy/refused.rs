@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderName, header};
 use pingora_timeout::tokio_timeout as timeout;
 
+use crate::head::fields::Fields;
 use crate::provider::errors::Said;
 use crate::proxy::attempt::{NoAnswer, Try};
 use crate::proxy::forward::LastAnswer;
@@ -19,16 +20,16 @@ use crate::usage::record::AttemptRow;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 /// Where AWS names its errors.
-const ERROR_TYPE: &str = "x-amzn-errortype";
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 impl Try<'_> {
     /// Passed on when it is about the caller's own request, else a failure.
     pub(super) async fn refused(
         &self,
-        (status, headers): (u16, HeaderMap),
+        (status, headers): (u16, Fields),
         mut sent: Sent,
         row: &mut AttemptRow,
-    ) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
+    ) -> Result<(u16, Fields, Box<Body>), NoAnswer> {
         let retry_after = self.retry_after(&headers);
         // What will not be shown is not waited for.
         if !(400..600).contains(&status) {
@@ -67,8 +68,8 @@ impl Try<'_> {
         }
     }
 
-    fn reason(&self, status: u16, headers: &HeaderMap, body: &Bytes) -> Option<Reason> {
-        let error_type = headers.get(ERROR_TYPE).and_then(|kind| kind.to_str().ok());
+    fn reason(&self, status: u16, headers: &Fields, body: &Bytes) -> Option<Reason> {
+        let error_type = headers.get(&ERROR_TYPE).and_then(|kind| kind.to_str().ok());
         let said = Said::in_body(error_type, &plain(headers, body));
         self.target.connection.provider.reason(Some(status), &said)
     }
@@ -87,7 +88,7 @@ async fn read_short(sent: &mut Sent, begun: &mut BytesMut) -> bool {
 }
 
 /// A body without its compression; nothing of one that cannot be unpacked.
-fn plain(headers: &HeaderMap, body: &Bytes) -> Bytes {
+fn plain(headers: &Fields, body: &Bytes) -> Bytes {
     let name = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
     match name.map_or(Some(Encoding::Identity), Encoding::from_header) {
         Some(Encoding::Identity) => body.clone(),

@@ -133,8 +133,7 @@ impl Gateway {
     /// The order of things.
     async fn answer(&self, client: &mut Client<'_>, ctx: &mut RequestCtx) -> Result<Served, Stop> {
         let path = client.path().to_owned();
-        ctx.envelope =
-            routes::envelope(&path, client.headers().contains_key(&headers::ANTHROPIC_VERSION));
+        ctx.envelope = routes::envelope(&path, headers::told_envelope(client.headers()));
         let route = routes::route(client.method(), &path).ok_or(Rejection::NotFound)?;
         let is_probe = matches!(route, Route::Healthz | Route::Readyz);
         if self.limits.in_flight_max < self.flow.in_flight() && !is_probe {
@@ -470,11 +469,11 @@ fn request<'a>(
     let (client_headers, query) = (client.headers(), client.query());
     let mut forwarded = BytesMut::with_capacity(256);
     headers::forward(client_headers, &mut forwarded);
-    if !client_headers.contains_key(header::CONTENT_TYPE) {
+    if !client_headers.contains(header::CONTENT_TYPE) {
         headers::line("content-type", b"application/json", &mut forwarded);
     }
     let is_messages = call.endpoint.dialect() == Dialect::Messages;
-    if is_messages && !client_headers.contains_key(&headers::ANTHROPIC_VERSION) {
+    if is_messages && !client_headers.contains(&headers::ANTHROPIC_VERSION) {
         headers::line("anthropic-version", b"2023-06-01", &mut forwarded);
     }
     let accept_encoding = client_headers.get(header::ACCEPT_ENCODING).filter(|_| !call.is_stream);

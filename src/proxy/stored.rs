@@ -19,6 +19,7 @@ use crate::config::resources::Auth;
 use crate::control::live::lock;
 use crate::control::snapshot::{Connection, Target};
 use crate::dialect::Dialect;
+use crate::head::fields::Fields;
 use crate::id::{ConnectionId, EnvironmentId};
 use crate::net::resolve::{Addresses, NoAddress};
 use crate::proxy::admit::Known;
@@ -136,7 +137,7 @@ impl Gateway {
         let below = client.uri.path().strip_prefix("/v1").unwrap_or_default();
         let path = format!("{}{below}", connection.base_url.path);
         let mut lines = BytesMut::from(&connection.head.0[..]);
-        headers::forward(&client.headers, &mut lines);
+        headers::forward(&Fields::from(&client.headers), &mut lines);
         passthrough_line(connection, stored.passthrough.as_ref(), &mut lines);
         let mut head = RequestHeader::build(client.method.clone(), path.as_bytes(), Some(16))?;
         for line in <[u8]>::split(&lines, |byte| *byte == b'\n') {
@@ -197,7 +198,7 @@ impl Gateway {
         error: &Error,
         ctx: &mut RequestCtx,
     ) -> FailToProxy {
-        let mut client = Client::Session(session.as_downstream_mut());
+        let mut client = Client::session(session.as_downstream_mut());
         let is_ours = matches!(error.esource(), ErrorSource::Downstream);
         if ctx.stored.is_none() || is_ours || client.has_begun() {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };

@@ -6,11 +6,12 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::translated::Translated;
 use crate::dialect::Dialect;
 use crate::head::answer::Framing;
+use crate::head::fields::Fields;
 use crate::net::alarm::Alarm;
 use crate::proxy::attempt::is_json;
 use crate::proxy::forward::Request;
@@ -96,7 +97,7 @@ impl Body {
     /// The body of an answer that counts.
     pub fn new(
         request: &Request<'_>,
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
         has_usage_chunk: bool,
     ) -> Result<Self, Failure> {
@@ -119,7 +120,7 @@ impl Body {
     /// which `begun` has been read.
     pub fn opaque(
         request: &Request<'_>,
-        headers: &HeaderMap,
+        headers: &Fields,
         (sent, begun): (Sent, Bytes),
     ) -> Result<Self, Failure> {
         let dialect = request.call.endpoint.dialect();
@@ -134,7 +135,7 @@ impl Body {
     /// The body of an answer that counts, in another dialect than the client's.
     pub fn translated(
         translation: &Translation,
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
     ) -> Result<Self, Failure> {
         let is_events = is_of_type(headers, translation.stream_type().as_bytes());
@@ -171,7 +172,7 @@ impl Body {
 
     fn with_form(
         (dialect, accepts): (Dialect, Accepted),
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
         form: Form,
     ) -> Result<Self, Failure> {
@@ -315,7 +316,7 @@ impl Body {
     }
 
     /// The length to announce, if it is known.
-    pub fn length(&self, headers: &HeaderMap) -> Option<usize> {
+    pub fn length(&self, headers: &Fields) -> Option<usize> {
         let is_changed = self.inflater.is_some() || self.translated.is_some();
         if self.form == Form::Events || is_changed && !self.is_ended {
             return None;
@@ -500,11 +501,11 @@ impl Body {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+fn is_event_stream(headers: &Fields) -> bool {
     is_of_type(headers, b"text/event-stream")
 }
 
-fn is_of_type(headers: &HeaderMap, kind: &[u8]) -> bool {
+fn is_of_type(headers: &Fields, kind: &[u8]) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..kind.len()).is_some_and(|begun| begun.eq_ignore_ascii_case(kind))
     })
