@@ -33,6 +33,7 @@ use crate::limit::{Level, Limit};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
 use crate::provider::Provider;
+use crate::provider::aws::{AwsCredential, Signer};
 use crate::route::breaker::{Breaker, Rules};
 use crate::route::failure::{Cause, FailoverOn};
 use crate::rule::Rule;
@@ -240,6 +241,7 @@ impl Builder<'_> {
             dialects: if connection.enabled { connection.dialects } else { Dialects::NONE },
             auth: connection.auth,
             api_version: connection.api_version.as_deref().map(Box::from),
+            signer: signer(connection, &base_url).map(Box::new),
             head: head_lines(connection, &base_url),
             base_url,
             upstream_name,
@@ -625,18 +627,36 @@ fn failover_on(on: &resources::FailoverOn) -> FailoverOn {
     FailoverOn::new(&causes, &on.statuses)
 }
 
+/// The host as its header has it.
+fn host(url: &BaseUrl) -> String {
+    let is_v6 = url.host.contains(':');
+    let host = if is_v6 { format!("[{}]", url.host) } else { url.host.clone() };
+    let is_usual = url.port == if url.is_tls { 443 } else { 80 };
+    if is_usual { host } else { format!("{host}:{}", url.port) }
+}
+
+/// What signs the requests of a connection; `None` where the credential itself is shown.
+fn signer(connection: &resources::Connection, url: &BaseUrl) -> Option<Signer> {
+    if connection.provider != Provider::Bedrock || connection.auth != Auth::ApiKey {
+        return None;
+    }
+    match AwsCredential::read(connection.credential.as_ref()?.expose()) {
+        Ok(AwsCredential::Keys(keys)) => {
+            Some(Signer::new(keys, connection.region.as_deref()?, &host(url)))
+        }
+        Ok(AwsCredential::ApiKey) | Err(_) => None,
+    }
+}
+
 /// Host and credential as lines of a head.
 fn head_lines(connection: &resources::Connection, url: &BaseUrl) -> HeadLines {
     let mut lines = BytesMut::new();
     lines.put_slice(b"host: ");
-    let is_v6 = url.host.contains(':');
-    let host = if is_v6 { format!("[{}]", url.host) } else { url.host.clone() };
-    lines.put_slice(host.as_bytes());
-    if url.port != if url.is_tls { 443 } else { 80 } {
-        lines.put_slice(format!(":{}", url.port).as_bytes());
-    }
+    lines.put_slice(host(url).as_bytes());
     lines.put_slice(b"\r\n");
-    if let (Auth::ApiKey, Some(credential)) = (connection.auth, &connection.credential) {
+    if let (Auth::ApiKey, Some(credential), None) =
+        (connection.auth, &connection.credential, signer(connection, url))
+    {
         let name = connection.provider.credential_header().start();
         lines.put_slice(name.as_bytes());
         lines.put_slice(credential.expose().as_bytes());

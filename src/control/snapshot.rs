@@ -22,6 +22,7 @@ use crate::net::health::Health;
 use crate::net::resolve::Name;
 use crate::price::{Price, catalogue};
 use crate::provider::Provider;
+use crate::provider::aws::Signer;
 use crate::route::failure::FailoverOn;
 use crate::rule::Rule;
 use crate::telemetry::metrics::ProviderLabel;
@@ -150,6 +151,8 @@ pub struct Connection {
     pub base_url: BaseUrl,
     /// Of Azure's older paths, which name the deployment.
     pub api_version: Option<Box<str>>,
+    /// Of a connection to Amazon with static keys: what its requests are signed with.
+    pub signer: Option<Box<Signer>>,
     /// The lines of the head that are the same for every request: host and credential.
     pub head: HeadLines,
     pub upstream_name: Arc<Name>,

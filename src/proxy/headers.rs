@@ -6,6 +6,7 @@
 use bytes::{BufMut as _, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
 
+use crate::dialect::Envelope;
 use crate::head::fields::Fields;
 
 /// Where a key can be, in the order in which it is looked for.
@@ -20,6 +21,7 @@ pub const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-ver
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where Anthropic's SDKs look.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Added to the client's `user-agent`.
@@ -89,6 +91,17 @@ pub fn forward(headers: &Fields, out: &mut BytesMut) {
     out.put_slice(b"\r\n");
     if let Some(parent) = parent.and_then(continued) {
         line("traceparent", parent.as_bytes(), out);
+    }
+}
+
+/// Whose shapes a client reads, where its headers tell.
+pub fn told_envelope(headers: &Fields) -> Option<Envelope> {
+    if headers.contains(&ANTHROPIC_VERSION) {
+        Some(Envelope::Anthropic)
+    } else if headers.contains(&X_GOOG_API_KEY) {
+        Some(Envelope::Google)
+    } else {
+        None
     }
 }
 

@@ -17,6 +17,7 @@
 //! convert   what a target of another dialect is asked     -> Conversion | Rejection
 //! forward   targets in turn until one answers             -> Answer | Rejection
 //! attempt   one try on one target                         -> Answer | Failed
+//! refused   an answer that is an error, and what it is about
 //! upstream  the connection of an attempt
 //! relay     the answer, read by read, through the tap     -> Relayed
 //! respond   heads of answers, and rejections as bytes
@@ -48,6 +49,7 @@ pub mod options;
 mod payload;
 pub mod probe;
 pub mod record;
+mod refused;
 pub mod relay;
 pub mod respond;
 pub mod routes;

@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::control::snapshot::{Deployment, Target};
-use crate::dialect::Envelope;
+use crate::dialect::{Envelope, google_status};
 use crate::head::fields::Fields;
 use crate::limit::{Standing, Tightest};
 use crate::proxy::client::{Client, Head, Length};
@@ -127,6 +127,10 @@ pub fn bare(status: u16, code: &str, message: &str, envelope: Envelope) -> Vec<u
         Envelope::Anthropic => json!({
             "type": "error", "error": {"type": kind, "message": message}, "request_id": null,
         }),
+        Envelope::Google => json!({"error": {
+            "code": status, "message": message, "status": google_status(status),
+        }}),
+        Envelope::Ollama => json!({"error": message}),
     }
     .to_string();
     let reason = http::StatusCode::from_u16(status)

@@ -133,6 +133,8 @@ pub struct Connection {
     pub auth: Auth,
     /// Of Azure's older paths, which name the deployment: `/deployments/NAME/…?api-version=…`.
     pub api_version: Option<String>,
+    /// Of Amazon, for its signatures.
+    pub region: Option<String>,
     /// What this connection speaks: the provider's own dialects and those listed on top.
     pub dialects: Dialects,
     pub health_check: Option<HealthCheck>,

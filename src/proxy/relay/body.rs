@@ -116,10 +116,20 @@ impl Body {
         Ok(body)
     }
 
-    /// The body of an answer that is passed on for what it says: an error of the caller's own.
-    pub fn opaque(request: &Request<'_>, headers: &Fields, sent: Sent) -> Result<Self, Failure> {
+    /// The body of an answer that is passed on for what it says: an error of the caller's own, of
+    /// which `begun` has been read.
+    pub fn opaque(
+        request: &Request<'_>,
+        headers: &Fields,
+        (sent, begun): (Sent, Bytes),
+    ) -> Result<Self, Failure> {
         let dialect = request.call.endpoint.dialect();
-        Self::with_form((dialect, request.accepts), headers, sent, Form::Opaque)
+        let asked = (dialect, request.accepts);
+        let mut body = Self::with_form(asked, headers, sent, Form::Opaque)?;
+        if !body.is_ended || !begun.is_empty() {
+            body.take(begun)?;
+        }
+        Ok(body)
     }
 
     /// The body of an answer that counts, in another dialect than the client's.
@@ -128,7 +138,7 @@ impl Body {
         headers: &Fields,
         sent: Sent,
     ) -> Result<Self, Failure> {
-        let is_events = is_event_stream(headers);
+        let is_events = is_of_type(headers, translation.stream_type().as_bytes());
         if !is_events && !is_json(headers) {
             return Err(Failure::BadBody);
         }
@@ -213,6 +223,11 @@ impl Body {
         self.form == Form::Events
     }
 
+    /// Whether a comment can be put between what comes: lines of JSON have none.
+    pub fn takes_comments(&self) -> bool {
+        self.is_events() && self.dialect != Dialect::Ollama
+    }
+
     pub fn is_json(&self) -> bool {
         self.form == Form::Json
     }
@@ -244,6 +259,7 @@ impl Body {
     /// The type of an answer that is translated.
     pub fn translated_type(&self) -> Option<&'static str> {
         self.translated.as_ref().map(|_| match self.form {
+            Form::Events if self.dialect == Dialect::Ollama => "application/x-ndjson",
             Form::Events => "text/event-stream; charset=utf-8",
             Form::Json | Form::Opaque => "application/json",
         })
@@ -335,6 +351,10 @@ impl Body {
         let Some(part) = sent.read().await.map_err(|error| failure(&error))? else {
             return self.finish_decoding();
         };
+        self.take(part)
+    }
+
+    fn take(&mut self, part: Bytes) -> Result<(), Failure> {
         if let Some(mut inflater) = self.inflater.take() {
             let mut plain = BytesMut::new();
             let inflated = inflater.push(&part, |bytes| plain.extend_from_slice(bytes));
@@ -359,15 +379,16 @@ impl Body {
             finished.map_err(|_| Failure::BadBody)?;
             self.push(plain.freeze());
         }
-        self.is_ended = true;
         if let Some(translated) = &mut self.translated {
             let ready = translated.finish();
             let is_broken = translated.is_broken();
             self.make_ready(ready);
+            // Then it has not ended as it should, and must not look so.
             if is_broken {
                 return Err(Failure::BadBody);
             }
         }
+        self.is_ended = true;
         Ok(())
     }
 
@@ -431,7 +452,8 @@ impl Body {
     /// A stream that ends without its dialect's last event is cut off, however politely. What it
     /// has begun to say last is then not passed on: an event of our own follows.
     pub fn check_end(&mut self) -> Result<(), Failure> {
-        if self.form == Form::Events && has_last_event(self.dialect) {
+        if self.form == Form::Events && (self.translated.is_some() || has_last_event(self.dialect))
+        {
             self.finish_tap();
             if matches!(self.end(), Some(End::Open)) {
                 return Err(Failure::Reset);
@@ -451,7 +473,7 @@ impl Body {
         self.finish_tap();
         match self.end() {
             Some(End::Error(error)) if self.translated.is_some() => {
-                Err(Failure::EarlyError { status: error.status, retry_after: None })
+                Err(Failure::EarlyError { status: error.status, reason: None, retry_after: None })
             }
             Some(end) if *end != End::Proper && !is_hidden => Err(Failure::BadBody),
             _ => Ok(()),
@@ -480,15 +502,25 @@ impl Body {
 }
 
 fn is_event_stream(headers: &Fields) -> bool {
-    const KIND: &[u8] = b"text/event-stream";
+    is_of_type(headers, b"text/event-stream")
+}
+
+fn is_of_type(headers: &Fields, kind: &[u8]) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        value.as_bytes().get(..KIND.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
+        value.as_bytes().get(..kind.len()).is_some_and(|begun| begun.eq_ignore_ascii_case(kind))
     })
 }
 
 /// Whether a stream of `dialect` says that it is over.
 const fn has_last_event(dialect: Dialect) -> bool {
-    matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages)
+    matches!(
+        dialect,
+        Dialect::Chat
+            | Dialect::Completions
+            | Dialect::Responses
+            | Dialect::Messages
+            | Dialect::Gemini
+    )
 }
 
 fn failure(error: &io::Error) -> Failure {
