@@ -8,6 +8,7 @@
 //! desk        who calls, may they, was it answered before; changes in one transaction
 //! principal   roles and permissions
 //! session     cookies of browsers
+//! oidc        single sign-on
 //! token       bearer tokens, compared by their digests
 //! call        what a call brings, and what it is answered
 //! body        bodies of a few fields
@@ -29,6 +30,7 @@ mod documents;
 pub mod first;
 mod listen;
 mod members;
+pub mod oidc;
 pub mod openapi;
 pub mod principal;
 mod problem;
@@ -103,6 +105,8 @@ pub struct AdminState {
     pub limit_usage: Arc<LimitUsage>,
     /// By the id of a connection.
     pub probe: Arc<Probing>,
+    /// There when single sign-on is configured.
+    pub sign_on: Option<Arc<oidc::SignOn>>,
     pub usage: UsageApi,
 }
 

@@ -99,6 +99,7 @@ fn state(dir: &std::path::Path, status: Arc<Mutex<ReadyStatus>>) -> AdminState {
             Ok((kind == "keys").then(|| json!([workspace, environment, name])))
         }),
         probe: Arc::new(|_, _| Ok(None)),
+        sign_on: None,
         usage: UsageApi {
             reading: None,
             sink: None,

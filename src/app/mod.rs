@@ -164,13 +164,12 @@ impl App {
             let _control = control.enter();
             limits::shared(&config.shared, &around.clock, &metrics)?
         };
-        let state = Arc::new(State::default());
+        let (state, flow) = (Arc::new(State::default()), Arc::new(Flow::default()));
         let opened = open_state(&config, around.master_key.as_ref(), &around.clock)?;
         let follower = Follower::new(opened, Arc::clone(&state), Arc::clone(&kept.registry));
         let first = first_start(&follower, around.admin_password, around.admin_token)?;
         resources::install(&follower, &config, document.as_ref())?;
         let resident = Resident::start(follower, resolver, &control, &config, signal.clone())?;
-        let flow = Arc::new(Flow::default());
         let gateway = Gateway {
             state: Arc::clone(&state),
             connector: TransportConnector::new(Some(connector_options(&config))),
@@ -193,11 +192,7 @@ impl App {
             limits: Arc::clone(&kept.registry),
             clock: around.clock,
             state_answers: Arc::clone(&resident.answers),
-            prober: Arc::new(probe::Prober::new(
-                Arc::clone(&state),
-                control.handle().clone(),
-                connector_options(&config),
-            )),
+            prober: probe::Prober::new(&state, &control, &config),
         };
         let admin_state = observed.admin_state(desk(&resident, operator), &config.usage);
         let (listening, certificate, admin) = {

@@ -46,7 +46,7 @@ impl Observed {
         let metrics = Arc::clone(&self.metrics);
         let state = Arc::clone(&self.state);
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
-        let prober = Arc::clone(&self.prober);
+        let (prober, sign_on) = (Arc::clone(&self.prober), self.prober.sign_on());
         let usage = self.usage_api(usage);
         AdminState {
             desk,
@@ -66,6 +66,7 @@ impl Observed {
                 Ok(limits::usage(&of_limits, owner, place, now(&clock)))
             }),
             probe: Arc::new(move |connection, probe| prober.probe(connection, probe)),
+            sign_on,
             usage,
         }
     }

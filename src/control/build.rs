@@ -570,12 +570,7 @@ fn failover_on(on: &resources::FailoverOn) -> FailoverOn {
 fn head_lines(connection: &resources::Connection, url: &BaseUrl) -> HeadLines {
     let mut lines = BytesMut::new();
     lines.put_slice(b"host: ");
-    let is_v6 = url.host.contains(':');
-    let host = if is_v6 { format!("[{}]", url.host) } else { url.host.clone() };
-    lines.put_slice(host.as_bytes());
-    if url.port != if url.is_tls { 443 } else { 80 } {
-        lines.put_slice(format!(":{}", url.port).as_bytes());
-    }
+    lines.put_slice(url.authority().as_bytes());
     lines.put_slice(b"\r\n");
     if let (Auth::ApiKey, Some(credential)) = (connection.auth, &connection.credential) {
         let name = connection.provider.credential_header().start();

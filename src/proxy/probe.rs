@@ -12,12 +12,11 @@ use tokio::time::timeout;
 
 use crate::control::snapshot::Connection;
 use crate::dialect::{Dialect, Dialects};
-use crate::json::Spliced;
 use crate::provider::Provider;
 use crate::proxy::attempt::of_azure_deployment;
 use crate::proxy::convert::in_path;
-use crate::proxy::headers;
-use crate::proxy::upstream::{self, NoHead};
+use crate::proxy::fetch::{NoAnswer, Whole, whole};
+use crate::proxy::{headers, upstream};
 use crate::route::failure::Failure;
 use crate::telemetry::redact::redact_keys;
 
@@ -107,24 +106,18 @@ async fn exchange(
     let link = upstream::connect(connector, connection, true, (began, CONNECT_MAX)).await;
     let link = link.map_err(cannot_connect)?;
     let head = head(connection, question);
-    let (unanswered, written) = link.send(&head, &Spliced::same(&question.body)).await;
-    let mut sent = unanswered.read_head().await.map_err(|error| match (error, written) {
-        (NoHead::Malformed, _) => refused("bad_answer", "what came back is no answer of HTTP"),
-        (NoHead::Closed, _) => refused("closed", "the provider closed the connection"),
-    })?;
-    let latency = began.elapsed();
-    let mut body = BytesMut::new();
-    loop {
-        match sent.read().await {
-            Ok(Some(part)) if BODY_BYTES_MAX < body.len() + part.len() => {
-                return Err(refused("too_large", "the answer is larger than 8 MiB"));
-            }
-            Ok(Some(part)) => body.extend_from_slice(&part),
-            Ok(None) => break,
-            Err(_) => return Err(refused("closed", "the answer broke off")),
-        }
+    let answered = whole(link, &head, &question.body, BODY_BYTES_MAX).await;
+    let Whole { status, body, head_at } = answered.map_err(no_answer)?;
+    Ok(Probed { status, latency: head_at.saturating_duration_since(began), body })
+}
+
+fn no_answer(error: NoAnswer) -> Refused {
+    match error {
+        NoAnswer::Malformed => refused("bad_answer", "what came back is no answer of HTTP"),
+        NoAnswer::TooLarge => refused("too_large", "the answer is larger than 8 MiB"),
+        NoAnswer::BrokeOff => refused("closed", "the answer broke off"),
+        _ => refused("closed", "the provider closed the connection"),
     }
-    Ok(Probed { status: sent.head.status, latency, body: body.freeze() })
 }
 
 fn refused(class: &'static str, message: &str) -> Refused {
@@ -243,15 +236,15 @@ impl Probed {
             ..refused("bad_answer", "the answer is no list of models")
         };
         let answer: Json = serde_json::from_slice(&self.body).map_err(|_| unreadable())?;
-        let list = [&answer, &answer["data"], &answer["models"]]
+        let list = ["", "/data", "/models"]
             .into_iter()
-            .find_map(Json::as_array)
+            .find_map(|place| answer.pointer(place)?.as_array())
             .ok_or_else(unreadable)?;
         let one = |item: &Json| {
-            let id = [&item["id"], &item["name"]].into_iter().find_map(Json::as_str)?;
+            let text = |field: &str| item.get(field).and_then(Json::as_str);
+            let id = ["id", "name"].into_iter().find_map(text)?;
             let id = shown(id.strip_prefix("models/").unwrap_or(id), connection, NAME_CHARS_MAX);
-            let name = [&item["display_name"], &item["displayName"]];
-            let name = name.into_iter().find_map(Json::as_str);
+            let name = ["display_name", "displayName"].into_iter().find_map(text);
             let name = name.map(|name| shown(name, connection, NAME_CHARS_MAX));
             Some(json!({ "id": id, "name": name }))
         };
@@ -261,9 +254,9 @@ impl Probed {
     /// What a provider says of its refusal.
     fn message(&self, connection: &Connection) -> String {
         let answer: Json = serde_json::from_slice(&self.body).unwrap_or_default();
-        let places =
-            [&answer["error"]["message"], &answer["message"], &answer["error"], &answer["detail"]];
-        let text = places.into_iter().find_map(Json::as_str).map(str::to_owned);
+        let places = ["/error/message", "/message", "/error", "/detail"];
+        let text = places.into_iter().find_map(|place| answer.pointer(place)?.as_str());
+        let text = text.map(str::to_owned);
         let text = text.unwrap_or_else(|| String::from_utf8_lossy(&self.body).into_owned());
         shown(&text, connection, MESSAGE_CHARS_MAX)
     }

@@ -48,6 +48,7 @@ mod kills;
 mod leaks;
 mod limits;
 mod models;
+mod oidc;
 mod options;
 mod payloads;
 mod providers;
