@@ -8,6 +8,7 @@
 //! desk        who calls, may they, was it answered before; changes in one transaction
 //! principal   roles and permissions
 //! session     cookies of browsers
+//! oidc        single sign-on
 //! token       bearer tokens, compared by their digests
 //! call        what a call brings, and what it is answered
 //! body        bodies of a few fields
@@ -30,6 +31,7 @@ mod documents;
 pub mod first;
 mod listen;
 mod members;
+pub mod oidc;
 pub mod openapi;
 pub mod principal;
 mod problem;
@@ -113,6 +115,8 @@ pub struct AdminState {
     pub rules_trial: Arc<RulesTrial>,
     /// By the id of a connection.
     pub probe: Arc<Probing>,
+    /// There when single sign-on is configured.
+    pub sign_on: Option<Arc<oidc::SignOn>>,
     pub usage: UsageApi,
 }
 

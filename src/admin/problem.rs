@@ -23,6 +23,8 @@ pub enum AdminError {
     Csrf,
     #[error("change the one-time password first: POST /api/v1/auth/password")]
     PasswordChangeNeeded,
+    #[error("single sign-on: {0}")]
+    SignOn(&'static str),
     #[error("too many failed logins; try again later")]
     TooManyLogins { retry_after_s: i64 },
     /// Also what may not be seen.
@@ -69,6 +71,7 @@ impl AdminError {
             Self::PasswordChangeNeeded => {
                 (StatusCode::FORBIDDEN, "password_change_needed", "Forbidden")
             }
+            Self::SignOn(_) => (StatusCode::UNAUTHORIZED, "sign_on_failed", "Unauthorized"),
             Self::TooManyLogins { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_logins", "Too many requests")
             }

@@ -9,7 +9,7 @@ use axum::http::Method;
 use super::call::{Call, Reply};
 use super::principal::Permission;
 use super::{
-    AdminError, AdminState, audit, auth, connections, documents, members, openapi, resources,
+    AdminError, AdminState, audit, auth, connections, documents, members, oidc, openapi, resources,
     rules, state, tokens, users, workspaces,
 };
 use crate::config::resources::Kind;
@@ -426,6 +426,14 @@ fn of_auth() -> Vec<Route> {
             .by(auth::accept)
             .takes("Acceptance")
             .answers("User"),
+        get("/auth/oidc/login", Open, "begin_sign_on")
+            .says("sends a browser to the identity provider")
+            .by(oidc::login),
+        get("/auth/oidc/callback", Open, "finish_sign_on")
+            .says("where the identity provider sends a browser back")
+            .by(oidc::callback)
+            .with_query(&["code", "state", "error", "iss"])
+            .answers("Session"),
         get("/openapi.json", Open, "get_openapi")
             .says("this document")
             .by(openapi::document)

@@ -101,6 +101,7 @@ fn state(dir: &std::path::Path, status: Arc<Mutex<ReadyStatus>>) -> AdminState {
         cache_purge: Arc::new(|_, _| Ok(None)),
         rules_trial: Arc::new(|_, _| Ok(None)),
         probe: Arc::new(|_, _| Ok(None)),
+        sign_on: None,
         usage: UsageApi {
             reading: None,
             sink: None,

@@ -20,7 +20,7 @@ fn whose(principal: &Principal) -> Option<Uuid> {
     if principal.role == PlatformRole::Superadmin && principal.token.is_none() {
         return None;
     }
-    Some(principal.user.unwrap_or(Uuid::nil()))
+    Some(principal.user.unwrap_or_default())
 }
 
 /// A token that is narrowed sees itself alone: another may hold more.

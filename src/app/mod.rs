@@ -164,13 +164,12 @@ impl App {
         let resolver = Arc::new(resolver(&config, &metrics));
         control.spawn(Arc::clone(&resolver).run(signal.clone()));
         let shared = within(&control, || limits::shared(&config.shared, &around.clock, &metrics))?;
-        let state = Arc::new(State::default());
+        let (state, flow) = (Arc::new(State::default()), Arc::new(Flow::default()));
         let opened = open_state(&config, around.master_key.as_ref(), &around.clock)?;
         let follower = Follower::new(opened, Arc::clone(&state), Arc::clone(&kept.registry));
         let first = first_start(&follower, around.admin_password, around.admin_token)?;
         resources::install(&follower, &config, document.as_ref())?;
         let resident = Resident::start(follower, resolver, &control, &config, signal.clone())?;
-        let flow = Arc::new(Flow::default());
         let gateway = Gateway {
             state: Arc::clone(&state),
             connector: TransportConnector::new(Some(connector_options(&config))),
@@ -185,11 +184,7 @@ impl App {
             stored: StoredResponses::default(),
             drains: Arc::new(Semaphore::new(DRAINS_MAX)),
         };
-        let prober = probe::Prober::new(
-            Arc::clone(&state),
-            control.handle().clone(),
-            connector_options(&config),
-        );
+        let prober = probe::Prober::new(&state, &control, &config);
         let observed = observed(&gateway, &resident, (&kept, &around.log), prober);
         let admin_state = observed.admin_state(desk(&resident, operator), &config.usage);
         let (listening, certificate, admin) = {
@@ -314,7 +309,7 @@ fn observed(
     gateway: &Gateway,
     resident: &Resident,
     (kept, log): (&limits::Kept, &Option<Arc<LogHandle>>),
-    prober: probe::Prober,
+    prober: Arc<probe::Prober>,
 ) -> observe::Observed {
     observe::Observed {
         cache: Arc::clone(&gateway.cache),
@@ -326,7 +321,7 @@ fn observed(
         limits: Arc::clone(&kept.registry),
         clock: gateway.clock.clone(),
         state_answers: Arc::clone(&resident.answers),
-        prober: Arc::new(prober),
+        prober,
     }
 }
 

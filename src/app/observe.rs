@@ -53,7 +53,7 @@ impl Observed {
         let (of_cache, kept) = (Arc::clone(&self.state), Arc::clone(&self.cache));
         let (of_rules, rules_clock) = (Arc::clone(&self.state), self.clock.clone());
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
-        let prober = Arc::clone(&self.prober);
+        let (prober, sign_on) = (Arc::clone(&self.prober), self.prober.sign_on());
         let usage = self.usage_api(usage);
         AdminState {
             desk,
@@ -79,6 +79,7 @@ impl Observed {
                 trial_of(&of_rules, place, trial, &rules_clock)
             }),
             probe: Arc::new(move |connection, probe| prober.probe(connection, probe)),
+            sign_on,
             usage,
         }
     }

@@ -1,17 +1,21 @@
-//! Connections tried out for the admin listener, by the connections that requests use.
+//! What the admin listener asks of others: connections tried out, by what requests use, and the
+//! identity provider.
 
 use std::sync::{Arc, OnceLock};
 
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use serde_json::{Value as Json, json};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::admin::oidc::SignOn;
 use crate::admin::{AdminError, Answer, Probe};
+use crate::config::server::{OidcConfig, ServerConfig};
 use crate::control::State;
 use crate::control::snapshot::Connection;
 use crate::id::ConnectionId;
+use crate::proxy::fetch;
 use crate::proxy::probe::{self, Ask, Probed, Refused, TIME_MAX};
 
 /// At once: a provider that hangs must not take the admin listener's places from others.
@@ -25,12 +29,36 @@ pub(super) struct Prober {
     /// Made when it is first needed: it holds the certificates of all authorities.
     connector: OnceLock<TransportConnector>,
     places: Semaphore,
+    oidc: Option<OidcConfig>,
 }
 
 impl Prober {
-    pub(super) fn new(state: Arc<State>, runtime: Handle, options: ConnectorOptions) -> Self {
-        let places = Semaphore::new(PROBES_MAX);
-        Self { state, runtime, options, connector: OnceLock::new(), places }
+    pub(super) fn new(state: &Arc<State>, runtime: &Runtime, config: &ServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            state: Arc::clone(state),
+            runtime: runtime.handle().clone(),
+            options: super::connector_options(config),
+            connector: OnceLock::new(),
+            places: Semaphore::new(PROBES_MAX),
+            oidc: config.oidc.clone(),
+        })
+    }
+
+    /// Single sign-on, if it is configured.
+    pub(super) fn sign_on(self: &Arc<Self>) -> Option<Arc<SignOn>> {
+        const BYTES_MAX: usize = 1 << 20;
+        let config = self.oidc.clone()?;
+        let prober = Arc::clone(self);
+        let fetch = move |ask: &fetch::Ask<'_>| {
+            let asked = fetch::fetch(prober.connector(), ask, (TIME_MAX, BYTES_MAX));
+            let whole = prober.runtime.block_on(asked).map_err(|error| error.to_string())?;
+            Ok((whole.status, whole.body))
+        };
+        Some(Arc::new(SignOn::new(config, Box::new(fetch))))
+    }
+
+    fn connector(&self) -> &TransportConnector {
+        self.connector.get_or_init(|| TransportConnector::new(Some(self.options.clone())))
     }
 
     /// Waits for the provider.
@@ -44,9 +72,8 @@ impl Prober {
             Probe::Test { model: Some(model) } => Ask::Answer { model },
             Probe::Test { model: None } | Probe::Models => Ask::Models,
         };
-        let connector =
-            self.connector.get_or_init(|| TransportConnector::new(Some(self.options.clone())));
-        let probed = self.runtime.block_on(probe::ask(connector, connection, (ask, TIME_MAX)));
+        let asked = probe::ask(self.connector(), connection, (ask, TIME_MAX));
+        let probed = self.runtime.block_on(asked);
         match probe {
             Probe::Test { .. } => Ok(Some(verdict(&probed))),
             Probe::Models => models(probed, connection).map(Some),

@@ -627,14 +627,6 @@ fn failover_on(on: &resources::FailoverOn) -> FailoverOn {
     FailoverOn::new(&causes, &on.statuses)
 }
 
-/// The host as its header has it.
-fn host(url: &BaseUrl) -> String {
-    let is_v6 = url.host.contains(':');
-    let host = if is_v6 { format!("[{}]", url.host) } else { url.host.clone() };
-    let is_usual = url.port == if url.is_tls { 443 } else { 80 };
-    if is_usual { host } else { format!("{host}:{}", url.port) }
-}
-
 /// What signs the requests of a connection; `None` where the credential itself is shown.
 fn signer(connection: &resources::Connection, url: &BaseUrl) -> Option<Signer> {
     if connection.provider != Provider::Bedrock || connection.auth != Auth::ApiKey {
@@ -642,7 +634,7 @@ fn signer(connection: &resources::Connection, url: &BaseUrl) -> Option<Signer> {
     }
     match AwsCredential::read(connection.credential.as_ref()?.expose()) {
         Ok(AwsCredential::Keys(keys)) => {
-            Some(Signer::new(keys, connection.region.as_deref()?, &host(url)))
+            Some(Signer::new(keys, connection.region.as_deref()?, &url.authority()))
         }
         Ok(AwsCredential::ApiKey) | Err(_) => None,
     }
@@ -652,7 +644,7 @@ fn signer(connection: &resources::Connection, url: &BaseUrl) -> Option<Signer> {
 fn head_lines(connection: &resources::Connection, url: &BaseUrl) -> HeadLines {
     let mut lines = BytesMut::new();
     lines.put_slice(b"host: ");
-    lines.put_slice(host(url).as_bytes());
+    lines.put_slice(url.authority().as_bytes());
     lines.put_slice(b"\r\n");
     if let (Auth::ApiKey, Some(credential), None) =
         (connection.auth, &connection.credential, signer(connection, url))

@@ -25,11 +25,10 @@ impl Keys {
     /// The keys that were used since this was last asked, and in which minute.
     pub fn take_used(&self) -> Vec<(Arc<KeyRecord>, u32)> {
         let map = self.map.pin();
-        let used = map.values().filter_map(|record| {
-            // Most were not: a load costs less than a swap.
-            (record.used_min.load(Ordering::Relaxed) != 0)
-                .then(|| (Arc::clone(record), record.used_min.swap(0, Ordering::Relaxed)))
-        });
+        // Most were not: a load costs less than a swap.
+        let used = map.values().filter(|record| record.used_min.load(Ordering::Relaxed) != 0);
+        let used =
+            used.map(|record| (Arc::clone(record), record.used_min.swap(0, Ordering::Relaxed)));
         used.collect()
     }
 

@@ -24,6 +24,7 @@
 //! stored    header-routed requests on Pingora's own upstream path
 //! models    GET /v1/models
 //! probe     what an operator asks of a connection: does it answer, which models has it
+//! fetch     one request to a server that the operator named
 //! payload   what is kept of the bodies, where they are
 //! record    the guard that writes the usage row
 //! flow      how many requests are in flight
@@ -38,6 +39,7 @@ mod cached;
 pub mod call;
 pub mod client;
 pub mod convert;
+pub mod fetch;
 pub mod flow;
 pub mod forward;
 pub mod front;

@@ -10,14 +10,15 @@ use pingora_core::connectors::TransportConnector;
 use serde_json::{Value as Json, json};
 use tokio::time::timeout;
 
+use crate::clock::Clock;
 use crate::control::snapshot::Connection;
 use crate::dialect::{Dialect, Dialects};
-use crate::json::Spliced;
 use crate::provider::Provider;
+use crate::provider::aws::Signed;
 use crate::proxy::attempt::of_azure_deployment;
 use crate::proxy::convert::in_path;
-use crate::proxy::headers;
-use crate::proxy::upstream::{self, NoHead};
+use crate::proxy::fetch::{NoAnswer, Whole, whole};
+use crate::proxy::{headers, upstream};
 use crate::route::failure::Failure;
 use crate::telemetry::redact::redact_keys;
 
@@ -107,24 +108,18 @@ async fn exchange(
     let link = upstream::connect(connector, connection, true, (began, CONNECT_MAX)).await;
     let link = link.map_err(cannot_connect)?;
     let head = head(connection, question);
-    let (unanswered, written) = link.send(&head, &Spliced::same(&question.body)).await;
-    let mut sent = unanswered.read_head().await.map_err(|error| match (error, written) {
-        (NoHead::Malformed, _) => refused("bad_answer", "what came back is no answer of HTTP"),
-        (NoHead::Closed, _) => refused("closed", "the provider closed the connection"),
-    })?;
-    let latency = began.elapsed();
-    let mut body = BytesMut::new();
-    loop {
-        match sent.read().await {
-            Ok(Some(part)) if BODY_BYTES_MAX < body.len() + part.len() => {
-                return Err(refused("too_large", "the answer is larger than 8 MiB"));
-            }
-            Ok(Some(part)) => body.extend_from_slice(&part),
-            Ok(None) => break,
-            Err(_) => return Err(refused("closed", "the answer broke off")),
-        }
+    let answered = whole(link, &head, &question.body, BODY_BYTES_MAX).await;
+    let Whole { status, body, head_at } = answered.map_err(no_answer)?;
+    Ok(Probed { status, latency: head_at.saturating_duration_since(began), body })
+}
+
+fn no_answer(error: NoAnswer) -> Refused {
+    match error {
+        NoAnswer::Malformed => refused("bad_answer", "what came back is no answer of HTTP"),
+        NoAnswer::TooLarge => refused("too_large", "the answer is larger than 8 MiB"),
+        NoAnswer::BrokeOff => refused("closed", "the answer broke off"),
+        _ => refused("closed", "the provider closed the connection"),
     }
-    Ok(Probed { status: sent.head.status, latency, body: body.freeze() })
 }
 
 fn refused(class: &'static str, message: &str) -> Refused {
@@ -149,6 +144,12 @@ fn head(connection: &Connection, question: &Question) -> BytesMut {
     let mut head =
         BytesMut::from(format!("{} {} HTTP/1.1\r\n", question.method, question.path).as_str());
     head.extend_from_slice(&connection.head.0);
+    if let Some(signer) = &connection.signer {
+        let Question { method, path, body } = question;
+        let unix_s = Clock::default().unix_micros() / 1_000_000;
+        let body = std::slice::from_ref(body);
+        signer.lines(&Signed { method, path, body, unix_s }, &mut head);
+    }
     headers::line("accept", b"application/json", &mut head);
     headers::line("accept-encoding", b"identity", &mut head);
     headers::line("user-agent", headers::AGENT.as_bytes(), &mut head);
@@ -225,7 +226,16 @@ fn smallest(connection: &Connection, model: &str) -> Option<(String, Json)> {
             "contents": [{ "role": "user", "parts": [{ "text": "ping" }] }],
             "generationConfig": { "maxOutputTokens": ANSWER_TOKENS },
         });
-        Some((format!("models/{}:generateContent", in_path(model)), body))
+        Some((format!("models/{}:generateContent", in_path(model, "@:")), body))
+    } else if speaks(Dialect::Converse) {
+        let body = json!({
+            "messages": [{ "role": "user", "content": [{ "text": "ping" }] }],
+            "inferenceConfig": { "maxTokens": ANSWER_TOKENS },
+        });
+        Some((format!("model/{}/converse", in_path(model, "")), body))
+    } else if speaks(Dialect::Cohere) {
+        let body = json!({ "model": model, "messages": messages, "max_tokens": ANSWER_TOKENS });
+        Some(("chat".to_owned(), body))
     } else if speaks(Dialect::Rerank) {
         let body = json!({ "model": model, "query": "ping", "documents": ["pong"] });
         Some(("rerank".to_owned(), body))
@@ -243,15 +253,15 @@ impl Probed {
             ..refused("bad_answer", "the answer is no list of models")
         };
         let answer: Json = serde_json::from_slice(&self.body).map_err(|_| unreadable())?;
-        let list = [&answer, &answer["data"], &answer["models"]]
+        let list = ["", "/data", "/models"]
             .into_iter()
-            .find_map(Json::as_array)
+            .find_map(|place| answer.pointer(place)?.as_array())
             .ok_or_else(unreadable)?;
         let one = |item: &Json| {
-            let id = [&item["id"], &item["name"]].into_iter().find_map(Json::as_str)?;
+            let text = |field: &str| item.get(field).and_then(Json::as_str);
+            let id = ["id", "name"].into_iter().find_map(text)?;
             let id = shown(id.strip_prefix("models/").unwrap_or(id), connection, NAME_CHARS_MAX);
-            let name = [&item["display_name"], &item["displayName"]];
-            let name = name.into_iter().find_map(Json::as_str);
+            let name = ["display_name", "displayName"].into_iter().find_map(text);
             let name = name.map(|name| shown(name, connection, NAME_CHARS_MAX));
             Some(json!({ "id": id, "name": name }))
         };
@@ -261,9 +271,9 @@ impl Probed {
     /// What a provider says of its refusal.
     fn message(&self, connection: &Connection) -> String {
         let answer: Json = serde_json::from_slice(&self.body).unwrap_or_default();
-        let places =
-            [&answer["error"]["message"], &answer["message"], &answer["error"], &answer["detail"]];
-        let text = places.into_iter().find_map(Json::as_str).map(str::to_owned);
+        let places = ["/error/message", "/message", "/error", "/detail"];
+        let text = places.into_iter().find_map(|place| answer.pointer(place)?.as_str());
+        let text = text.map(str::to_owned);
         let text = text.unwrap_or_else(|| String::from_utf8_lossy(&self.body).into_owned());
         shown(&text, connection, MESSAGE_CHARS_MAX)
     }
@@ -322,6 +332,7 @@ mod tests {
             api_version: api_version.map(Box::from),
             head: HeadLines(format!("host: h\r\n{start}{CREDENTIAL}\r\n").into()),
             upstream_name: Resolver::built_in("127.0.0.1:9".parse().unwrap()),
+            signer: None,
             health: None,
             limits: None,
             live: Arc::new(ConnectionLive::default()),

@@ -146,6 +146,11 @@ fn connect_failure(error: &BError) -> Failure {
 }
 
 impl Link {
+    /// A connection that was made elsewhere.
+    pub(super) fn over(stream: Stream, peer: UpstreamPeer) -> Self {
+        Self { stream, peer, is_reused: false, alarm: Alarm::default() }
+    }
+
     /// Sends a request. An error of the write may hide an answer: read it all the same.
     pub async fn send(mut self, head: &[u8], body: &Spliced) -> (Unanswered, io::Result<()>) {
         let written = async {

@@ -152,6 +152,18 @@ pub struct BaseUrl {
     pub path: String,
 }
 
+impl BaseUrl {
+    /// Host and port as a `host` header has them.
+    pub fn authority(&self) -> String {
+        let Self { host, port, is_tls, path: _ } = self;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        match (is_tls, port) {
+            (true, 443) | (false, 80) => host,
+            _ => format!("{host}:{port}"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
     ApiKey,

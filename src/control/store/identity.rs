@@ -186,6 +186,18 @@ pub fn user_by_email(db: &mut Db, email: &str) -> Result<Option<UserRow>, StoreE
     row.as_ref().map(UserRow::read).transpose()
 }
 
+/// The user whom an identity provider names so.
+pub fn user_by_subject(
+    db: &mut Db,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<UserRow>, StoreError> {
+    let sql =
+        users!("WHERE id = (SELECT user_id FROM user_subjects WHERE issuer = $1 AND subject = $2)");
+    let row = db.first(sql, &[issuer.into(), subject.into()])?;
+    row.as_ref().map(UserRow::read).transpose()
+}
+
 pub fn user_by_invite(db: &mut Db, digest: &[u8]) -> Result<Option<UserRow>, StoreError> {
     let row = db.first(users!("WHERE invite_digest = $1"), &[digest.into()])?;
     row.as_ref().map(UserRow::read).transpose()
@@ -225,6 +237,20 @@ pub fn has_other_superadmin(db: &mut Db, id: Uuid) -> Result<bool, StoreError> {
 }
 
 impl Tx<'_> {
+    /// Notes who a user is at an identity provider.
+    pub fn link_subject(
+        &mut self,
+        issuer: &str,
+        subject: &str,
+        user: Uuid,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO user_subjects (issuer, subject, user_id, created_at) \
+                   VALUES ($1, $2, $3, $4)";
+        self.db.execute(sql, &[issuer.into(), subject.into(), user.into(), self.now.into()])?;
+        self.keep();
+        Ok(())
+    }
+
     pub fn insert_user(&mut self, user: &UserRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO users (id, email, name, platform_role, status, password_hash, \
                    must_change_password, version, created_at, created_by, updated_at, updated_by) \
