@@ -223,9 +223,10 @@ impl Body {
         self.form == Form::Events
     }
 
-    /// Whether a comment can be put between what comes: lines of JSON have none.
+    /// Whether a comment can be put between what comes: lines of JSON have none, and Google's SDKs
+    /// take one for a broken answer.
     pub fn takes_comments(&self) -> bool {
-        self.is_events() && self.dialect != Dialect::Ollama
+        self.is_events() && !matches!(self.dialect, Dialect::Ollama | Dialect::Gemini)
     }
 
     pub fn is_json(&self) -> bool {

@@ -40,8 +40,8 @@ impl Writer {
             Event::Usage(usage) => self.usage = self.usage.updated(usage),
             Event::Stop(stop) => self.stop = Some(stop),
             Event::Error(error) => Self::error(&error, out),
-            // There is nothing like it here, and a comment does no harm.
-            Event::Ping => out.push_str(": ping\n\n"),
+            // There is nothing like it here, and Google's SDKs take comments for broken answers.
+            Event::Ping => {}
             Event::End => self.end(out),
         }
     }
