@@ -380,13 +380,13 @@ mod tests {
         gemini GET /v1beta/models?pageSize=1000
         gemini POST /v1beta/models/m%2F1:generateContent {"contents":[{"role":"user","parts":[{"text":"ping"}]}],"generationConfig":{"maxOutputTokens":16}}
         cohere GET /v1/models?page_size=1000
-        cohere POST /v2/rerank {"model":"m/1","query":"ping","documents":["pong"]}
+        cohere POST /v2/chat {"model":"m/1","messages":[{"role":"user","content":"ping"}],"max_tokens":16}
         azure_openai GET /openai/models?api-version=2024-10-21
         azure_openai POST /openai/deployments/m%2F1/chat/completions?api-version=2024-10-21 {"model":"m/1","messages":[{"role":"user","content":"ping"}],"max_completion_tokens":16}
         mistral GET /v1/models
         mistral POST /v1/chat/completions {"model":"m/1","messages":[{"role":"user","content":"ping"}],"max_tokens":16}
         bedrock this provider has no list of models; name a `model`
-        bedrock this provider speaks no dialect in which a model is asked
+        bedrock POST /model/m%2F1/converse {"messages":[{"role":"user","content":[{"text":"ping"}]}],"inferenceConfig":{"maxTokens":16}}
         "#);
     }
 
