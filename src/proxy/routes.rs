@@ -155,7 +155,8 @@ pub fn envelope(path: &str, told: Option<Envelope>) -> Envelope {
     if path.starts_with("/v1beta/") || is_method {
         return Envelope::Google;
     }
-    if path.starts_with("/api/") {
+    // The admin API has the other paths below `/api`; who looks for it here is no client of Ollama.
+    if path.starts_with("/api/") && !path.starts_with("/api/v1/") {
         return Envelope::Ollama;
     }
     let is_messages = path.starts_with("/v1/messages")
@@ -250,6 +251,7 @@ mod tests {
         assert_eq!(envelope("/nothing", None), Envelope::OpenAi);
         assert_eq!(envelope("/v1beta/models/m:nothing", None), Envelope::Google);
         assert_eq!(envelope("/api/nothing", None), Envelope::Ollama);
+        assert_eq!(envelope("/api/v1/workspaces", None), Envelope::OpenAi);
         assert_eq!(envelope("/v1/models/m:generateContent", None), Envelope::Google);
         assert_eq!(envelope("/v1/models", Some(Envelope::Google)), Envelope::Google);
     }
