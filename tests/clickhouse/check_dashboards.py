@@ -93,7 +93,7 @@ def run(sql, **settings):
             text = answer.read()
     except urllib.error.HTTPError as error:
         raise AssertionError(error.read().decode()[:400]) from None
-    return json.loads(text)
+    return json.loads(text) if text else None
 
 
 def shape(board):

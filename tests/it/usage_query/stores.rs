@@ -25,6 +25,8 @@ use super::rows::{self, BEGIN_US, DAY_US, DAYS, HOSTILE, HOUR_US};
 use crate::clickhouse_server::ClickHouse;
 use crate::client::{DEADLINE, within};
 
+/// Parameters of a page, and the rows that they are to find.
+type Question<'a> = (&'a [(&'a str, &'a str)], fn(&UsageRow) -> bool);
 type Keep = Box<dyn Fn(&UsageRow) -> bool>;
 
 /// `ClickHouse` as it answers what it has no rows for.
@@ -342,7 +344,7 @@ async fn both_stores_show_the_same_rows() {
     let (_, sqlite) = &stores.all[0];
     let (_, clickhouse) = &stores.all[1];
     let (from, to) = (show(BEGIN_US), show(BEGIN_US + 20 * DAY_US));
-    let questions: [(&[(&str, &str)], fn(&UsageRow) -> bool); 4] = [
+    let questions: [Question<'_>; 4] = [
         (&[], |_| true),
         (&[("model", "m1"), ("model", ""), ("status", "429")], |row| {
             row.status == 429
