@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use sluice::dialect::Dialect;
-use sluice::translate::{Asked, Quirks, Upstream};
+use sluice::translate::{Asked, Host, Quirks, Upstream};
 
 const N_REQUESTS: u64 = 20_000;
 const N_STREAMS: u64 = 200;
@@ -62,7 +62,7 @@ fn per_event(client: Dialect, upstream: Dialect) -> u64 {
 }
 
 fn to(dialect: Dialect) -> Upstream<'static> {
-    Upstream { dialect, model: "some-model", quirks: &Quirks::OPENAI }
+    Upstream { dialect, model: "some-model", quirks: &Quirks::OPENAI, host: Host::Own }
 }
 
 fn request(client: Dialect) -> String {

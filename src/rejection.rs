@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::dialect::Envelope;
+use crate::dialect::{Envelope, google_status};
 use crate::limit::Standing;
 
 /// The gateway's own answer.
@@ -164,6 +164,17 @@ impl Rejection {
                 "error": {"type": wire.anthropic, "message": message},
                 "request_id": request_id,
             }),
+            Envelope::Google => json!({"error": {
+                "code": wire.status,
+                "message": message,
+                "status": google_status(wire.status),
+                "details": [{
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": wire.code.to_ascii_uppercase(),
+                    "domain": "sluice",
+                }],
+            }}),
+            Envelope::Ollama => json!({"error": message}),
         };
         body.to_string().into_bytes()
     }

@@ -162,7 +162,11 @@ fn texts_name_nothing_outside_the_repository() {
 
 #[test]
 fn lock_file_of_node_names_no_host() {
-    for path in ["tests/sdk/package-lock.json", "tests/clickhouse/package-lock.json"] {
+    for path in [
+        "tests/oidc/package-lock.json",
+        "tests/sdk/package-lock.json",
+        "tests/clickhouse/package-lock.json",
+    ] {
         let lock = fs::read_to_string(path).unwrap();
         assert!(!lock.contains("\"resolved\""), "made without omit-lockfile-registry-resolved");
     }

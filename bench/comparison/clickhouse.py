@@ -14,14 +14,20 @@ START_SECONDS_MAX = 120
 
 
 class ClickHouse:
-    """Runs until its input ends."""
+    """Runs until its input ends. The gateway's rows go to `url`."""
 
-    def __init__(self, child, url):
+    def __init__(self, child, url, direct_url):
         self.child = child
         self.url = url
+        self.direct_url = direct_url
+
+    def faults(self, *faults):
+        """From here on these, as tests/clickhouse/server.py describes them, and no others."""
+        print(json.dumps({"faults": faults}), file=self.child.stdin, flush=True)
+        self.child.stdout.readline()
 
     def ask(self, query):
-        request = urllib.request.Request(self.url, data=query.encode(), method="POST")
+        request = urllib.request.Request(self.direct_url, data=query.encode(), method="POST")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             return opener.open(request, timeout=60).read().decode().strip()
@@ -38,8 +44,8 @@ class ClickHouse:
         self.child.wait()
 
 
-def start():
-    """The server, or `None` where there is none, and why."""
+def start(is_breakable=False):
+    """The server, or `None` where there is none, and why. One that is to break has the launcher between it and the gateway."""
     try:
         made = subprocess.run([ROOT / "tests" / "clickhouse" / "install"], capture_output=True, text=True, timeout=900)
     except (OSError, subprocess.SubprocessError) as error:
@@ -63,4 +69,5 @@ def start():
         child.wait()
         loud("the ClickHouse server does not start")
         return None
-    return ClickHouse(child, json.loads(line)["servers"][0]["direct_url"])
+    server = json.loads(line)["servers"][0]
+    return ClickHouse(child, server["url" if is_breakable else "direct_url"], server["direct_url"])

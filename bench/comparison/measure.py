@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 
 from .gateways import check_rows
@@ -28,6 +29,26 @@ class Direct:
 
     def model(self, workload):
         return WORKLOADS[workload].model
+
+
+def scenario(binaries, one, text, folder, *more):
+    """Runs a scenario's text through a contestant, with its keys, and looks at its process."""
+    path = folder / "scenario.toml"
+    path.write_text(text)
+    keys = ("--key-file", one.keys_file) if one.keys_file else ("--key-env", "BENCH_KEY")
+    command = ["taskset", "-c", GENERATOR_CORE, binaries / "loadtest", "run", path, "--url", one.url, *keys]
+    command += ["--pid", one.process.child.pid, "--report", folder / "report.json", *more]
+    done = subprocess.run(list(map(str, command)), env={**os.environ, "BENCH_KEY": one.key}, stdout=sys.stderr)
+    if done.returncode not in (0, 3):
+        raise Invalid(f"the load test ends with {done.returncode}")
+    report = json.loads((folder / "report.json").read_text())
+    if report["errors"] or report["uncounted_failures"]:
+        raise Invalid(f"answers went wrong: {report['failures']} {report['uncounted_failures']}")
+    return report
+
+
+def asked(report):
+    return report["requests"] + report["uncounted_requests"]
 
 
 def start_mock(binaries, folder):

@@ -398,37 +398,59 @@ GROUP BY day, environment, provider, upstream_model, dialect;
 CREATE TABLE IF NOT EXISTS {db}.usage_day_digest {on_cluster} AS {db}.usage_day_digest_local
 ENGINE = Distributed({cluster}, {db}, usage_day_digest_local, cityHash64(day));
 
--- The same by workspace and deployment.
+-- The same by workspace, in three levels: of all its requests, by environment, by deployment. A question must name one level, or it counts each request three times.
+-- `errors` are all outcomes but `success`, `cache_hit` and `client_closed`.
 CREATE TABLE IF NOT EXISTS {db}.usage_workspace_day_digest{local} {on_cluster}
 (
     day                   Date                                 CODEC(Delta(2), ZSTD(1)),
+    level                 Enum8('workspace' = 1, 'environment' = 2, 'deployment' = 3),
     workspace_id          UUID                                 CODEC(ZSTD(1)),
     workspace             LowCardinality(String)               CODEC(ZSTD(1)),
     environment           LowCardinality(String)               CODEC(ZSTD(1)),
     deployment            LowCardinality(String)               CODEC(ZSTD(1)),
+    requests              SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
+    errors                SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
+    cost_nanousd          SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     latency_digest        AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), UInt64) CODEC(ZSTD(1)),
-    first_token_digest    AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), Nullable(UInt64)) CODEC(ZSTD(1)),
-    overhead_digest       AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), UInt64) CODEC(ZSTD(1))
+    first_token_digest    AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), Nullable(UInt64)) CODEC(ZSTD(1))
 )
 ENGINE = {engine:AggregatingMergeTree}
 PARTITION BY toYYYYMM(day)
-PRIMARY KEY (workspace_id, day)
-ORDER BY (workspace_id, day, workspace, environment, deployment)
+-- What is asked for together lies together, in small granules: a digest is large, and one that is not asked for should not be read.
+ORDER BY (level, environment, deployment, workspace_id, workspace, day)
 TTL day + toIntervalMonth(13)
-SETTINGS {window};
+SETTINGS index_granularity = 64, {window};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {db}.usage_workspace_day_digest_view {on_cluster} TO {db}.usage_workspace_day_digest{local} AS
 SELECT
-    toDate(h.hour) AS day,
-    h.workspace_id AS workspace_id,
-    h.workspace AS workspace,
-    h.environment AS environment,
-    h.deployment AS deployment,
-    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.latency_digest) AS latency_digest,
-    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.first_token_digest) AS first_token_digest,
-    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.overhead_digest) AS overhead_digest
-FROM {db}.usage_workspace_hour{local} AS h
-GROUP BY day, workspace_id, workspace, environment, deployment;
+    day,
+    multiIf(grouping(environment) = 1, 'workspace', grouping(deployment) = 1, 'environment', 'deployment') AS level,
+    workspace_id,
+    workspace,
+    environment,
+    deployment,
+    sum(of_deployment.requests) AS requests,
+    sum(of_deployment.errors) AS errors,
+    sum(of_deployment.cost_nanousd) AS cost_nanousd,
+    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(of_deployment.latency_digest) AS latency_digest,
+    quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(of_deployment.first_token_digest) AS first_token_digest
+FROM
+(
+    SELECT
+        toDate(h.hour) AS day,
+        h.workspace_id AS workspace_id,
+        h.workspace AS workspace,
+        h.environment AS environment,
+        h.deployment AS deployment,
+        sum(h.requests) AS requests,
+        sumIf(h.requests, h.outcome NOT IN ('success', 'cache_hit', 'client_closed')) AS errors,
+        sum(h.cost_nanousd) AS cost_nanousd,
+        quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.latency_digest) AS latency_digest,
+        quantilesTDigestMergeState(0.5, 0.9, 0.95, 0.99)(h.first_token_digest) AS first_token_digest
+    FROM {db}.usage_workspace_hour{local} AS h
+    GROUP BY day, workspace_id, workspace, environment, deployment
+) AS of_deployment
+GROUP BY GROUPING SETS ((day, workspace_id, workspace), (day, workspace_id, workspace, environment), (day, workspace_id, workspace, environment, deployment));
 
 -- cluster only
 CREATE TABLE IF NOT EXISTS {db}.usage_workspace_day_digest {on_cluster} AS {db}.usage_workspace_day_digest_local

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes dashboards/*.json, or into the folder given: one place for what the panels share. A test holds that the files are what this writes.
 
-Ranges. What spans all workspaces reads `usage_minute` up to 3 days and `usage_hour` beyond. What is about workspaces reads the rows of `usage` up to a day and
-`usage_workspace_hour` beyond; money by key reads `usage_day`. Quantiles over more than a week read the digests of whole days. In a UNION ALL the branch whose condition on the range is constant and false reads nothing.
+Ranges. What spans all workspaces reads `usage_minute` up to 3 days and `usage_hour` beyond. What is about workspaces reads the rows of `usage` up to a day,
+`usage_workspace_hour` up to a week and `usage_workspace_day` beyond. Money by key reads `usage_key_day`; `usage_day` is read where a key meets a model or a deployment. Quantiles over
+more than a week read the digests of whole days. In a UNION ALL the branch whose condition is constant and false reads nothing.
 
 Variables. The data source puts a variable's values into the query as they are, so a value with a quote or a backslash would break out of its literal. Here each goes
 through Grafana's format `queryparam`, which percent-encodes both, and is decoded by ClickHouse.
@@ -14,9 +15,11 @@ RANGE_S = "dateDiff('second', $__fromTime, $__toTime)"
 DAY_S, MINUTES_S, WEEK_S = 86_400, 3 * 86_400, 7 * 86_400
 LEVELS = "0.5, 0.9, 0.95, 0.99"
 
+NO_ERRORS = "('success', 'cache_hit', 'client_closed')"
 # As the roll-ups compute them, for the rows of a short range.
 OF_ROWS = {
     "requests": "count()",
+    "errors": f"countIf(u.outcome NOT IN {NO_ERRORS})",
     "failovers": "countIf(length(arrayDistinct(u.`attempts.target_id`)) > 1)",
     "attempts": "sum(length(u.`attempts.target_id`))",
     "cache_hits": "countIf(u.cache = 'hit')",
@@ -36,7 +39,10 @@ OF_ROWS |= {name: f"sum(ifNull(u.{name}, 0))" for name in (
 
 DIGESTS = ["latency_digest", "first_token_digest", "overhead_digest"]
 
-ERRORS = "sumIf(requests, outcome NOT IN ('success', 'cache_hit', 'client_closed'))"
+# What hours have outcomes for.
+OF_HOURS = {"errors": f"if(outcome IN {NO_ERRORS}, 0, requests)"}
+
+ERRORS = f"sumIf(requests, outcome NOT IN {NO_ERRORS})"
 INPUT = "sum(input_uncached + input_cache_read + input_cache_write_5m + input_cache_write_1h)"
 OUTPUT = "sum(output + reasoning)"
 INPUT_COLUMNS = ["input_uncached", "input_cache_read", "input_cache_write_5m", "input_cache_write_1h"]
@@ -51,10 +57,15 @@ def chosen(variable, column=None):
     return f"$__conditionalAll(has({values}, toString({column or variable})), ${variable})"
 
 
+def are_all(variable):
+    """A constant."""
+    return f"$__conditionalAll(1=0, ${variable})"
+
+
 GLOBAL = " AND ".join([chosen("environment"), chosen("provider"), chosen("model", "upstream_model")])
 WORKSPACE = " AND ".join([chosen("workspace"), chosen("environment"), chosen("deployment")])
 # The key of `usage` begins with the id.
-WORKSPACE_ID = f"workspace_id IN (SELECT workspace_id FROM usage_day WHERE $__dateFilter(day) AND {chosen('workspace')})"
+WORKSPACE_ID = f"workspace_id IN (SELECT workspace_id FROM usage_key_day WHERE $__dateFilter(day) AND {chosen('workspace')})"
 
 
 def of_all(*columns):
@@ -78,20 +89,34 @@ def has_digest(columns):
 
 
 def of_workspaces(*columns, where="1"):
-    """Rows of a short range, hours of a long one; digests of days beyond a week. All with the same columns."""
+    """Rows of a short range, hours of a long one, days beyond a week. All with the same columns."""
     names = ", ".join(columns)
     dimensions = [name for name in columns if name not in OF_ROWS]
     rows = ", ".join(f"{OF_ROWS[name]} AS {name}" if name in OF_ROWS else f"u.{name} AS {name}" for name in columns)
+    hours = ", ".join(f"{OF_HOURS[name]} AS {name}" if name in OF_HOURS else name for name in columns)
     group = ", ".join(["t", *dimensions])
-    hours_max, days = days_of(columns, "usage_workspace_day_digest", f"{WORKSPACE} AND {where}")
+    days = "".join(f"UNION ALL SELECT toDateTime(day, 'UTC') AS t, {names} FROM {table} WHERE {RANGE_S} > {WEEK_S} AND $__dateFilter(day) AND {filters} AND {where} "
+                   for table, filters in tables_of_days(columns))
     return (f"(SELECT toStartOfMinute(toDateTime(u.started_at)) AS t, {rows} FROM usage AS u WHERE {RANGE_S} <= {DAY_S} AND $__timeFilter(u.started_at) "
             f"AND {WORKSPACE_ID} AND {WORKSPACE} AND {where} GROUP BY {group} "
-            f"UNION ALL SELECT hour AS t, {names} FROM usage_workspace_hour WHERE {RANGE_S} > {DAY_S}{hours_max} AND $__timeFilter(hour) AND {WORKSPACE} AND {where}{days})")
+            f"UNION ALL SELECT hour AS t, {hours} FROM usage_workspace_hour WHERE {RANGE_S} > {DAY_S} AND {RANGE_S} <= {WEEK_S} AND $__timeFilter(hour) "
+            f"AND {WORKSPACE} AND {where} {days})")
 
 
-def step(short_s, is_digest=False):
+def tables_of_days(columns):
+    """The tables of days that know the columns, each with its filters, of which one holds. Digests are read at the level that has the fewest."""
+    if not has_digest(columns):
+        return [("usage_workspace_day", WORKSPACE)]
+    if "deployment" in columns:
+        return [("usage_workspace_day_digest", f"level = 'deployment' AND {WORKSPACE}")]
+    environments, deployments = are_all("environment"), are_all("deployment")
+    levels = {"workspace": f"{deployments} AND {environments}", "environment": f"{deployments} AND NOT ({environments})", "deployment": f"NOT ({deployments})"}
+    return [("usage_workspace_day_digest", f"{holds} AND level = '{level}' AND {WORKSPACE}") for level, holds in levels.items()]
+
+
+def step(short_s, by_day=False):
     """Seconds of a point: no less than what the source can tell apart."""
-    long = f"if({RANGE_S} <= {WEEK_S}, 3600, {DAY_S})" if is_digest else "3600"
+    long = f"if({RANGE_S} <= {WEEK_S}, 3600, {DAY_S})" if by_day else "3600"
     return f"greatest($__interval_s, if({RANGE_S} <= {short_s}, 60, {long}))"
 
 
@@ -99,27 +124,27 @@ def quantile(digest, level):
     return f"quantilesTDigestMerge({LEVELS})({digest})[{[0.5, 0.9, 0.95, 0.99].index(level) + 1}] / 1e6"
 
 
-def over_time(source, short_s, *values, by=None, is_digest=False):
+def over_time(source, short_s, *values, by=None, by_day=False):
     """A line for each value, or for each value of `by`."""
     dimension = f", toString({by}) AS {by}_name" if by else ""
     group = f", {by}_name" if by else ""
-    return (f"SELECT toStartOfInterval(t, toIntervalSecond({step(short_s, is_digest)})) AS time{dimension}, {', '.join(values)} "
+    return (f"SELECT toStartOfInterval(t, toIntervalSecond({step(short_s, by_day)})) AS time{dimension}, {', '.join(values)} "
             f"FROM {source} GROUP BY time{group} ORDER BY time{group}")
 
 
 def all_over_time(columns, *values, by=None):
-    return over_time(of_all(*columns), MINUTES_S, *values, by=by, is_digest=has_digest(columns))
+    return over_time(of_all(*columns), MINUTES_S, *values, by=by, by_day=has_digest(columns))
 
 
 def workspaces_over_time(columns, *values, by=None, where="1"):
-    return over_time(of_workspaces(*columns, where=where), DAY_S, *values, by=by, is_digest=has_digest(columns))
+    return over_time(of_workspaces(*columns, where=where), DAY_S, *values, by=by, by_day=True)
 
 
-def with_times(keys, sums, times, of, sum_columns, digests):
-    """A row for each of `keys`: sums, and quantiles of digests, which stand in tables that know no outcomes."""
+def with_times(keys, most, sums, sums_from, times, times_from):
+    """A row for each of the busiest `keys`: sums, and quantiles of digests, which stand in tables that know no outcomes."""
     group = ", ".join(keys)
-    return (f"SELECT * FROM (SELECT {group}, {sums} FROM {of(*keys, *sum_columns)} GROUP BY {group}) AS sums "
-            f"LEFT JOIN (SELECT {group}, {times} FROM {of(*keys, *digests)} GROUP BY {group}) AS times USING ({group}) ORDER BY all_requests DESC")
+    return (f"SELECT * FROM (SELECT {group}, {sums} FROM {sums_from} GROUP BY {group} ORDER BY all_requests DESC, {group} LIMIT {most}) AS sums "
+            f"LEFT JOIN (SELECT {group}, {times} FROM {times_from} GROUP BY {group}) AS times USING ({group}) ORDER BY all_requests DESC, {group}")
 
 
 class Board:
@@ -176,8 +201,7 @@ def of_all_variables():
 
 
 def of_workspace_variables(*more):
-    return [variable("workspace", "Workspace", "workspace", "usage_day", "day"), variable("environment", "Environment", "environment", "usage_day", "day"),
-            *(variable(name, name.capitalize(), name, "usage_day", "day") for name in more)]
+    return [variable("workspace", "Workspace", "workspace", "usage_key_day", "day"), variable("environment", "Environment", "environment", "usage_key_day", "day"), *more]
 
 
 def overview():
@@ -201,21 +225,21 @@ def overview():
     board.panel("timeseries", "Gateway overhead", all_over_time(["overhead_digest"], *(
         f"{quantile('overhead_digest', level)} AS p{level * 100:.0f}" for level in (0.5, 0.95, 0.99))), "s")
     board.panel("table", "Busiest workspaces", f"SELECT workspace, sum(requests) AS requests, {COST} AS cost, {INPUT} AS input_tokens, {OUTPUT} AS output_tokens "
-                "FROM usage_day WHERE $__dateFilter(day) GROUP BY workspace ORDER BY requests DESC LIMIT 20", width=24, units={"cost": "currencyUSD"},
+                "FROM usage_key_day WHERE $__dateFilter(day) GROUP BY workspace ORDER BY requests DESC LIMIT 20", width=24, units={"cost": "currencyUSD"},
                 description="Whole days in UTC")
     return board
 
 
 def workspace():
-    board = Board("sluice-workspace", "Sluice: workspace", "One workspace or some; up to a day by minute, beyond by hour",
-                  of_workspace_variables("deployment"), "now-12h")
+    board = Board("sluice-workspace", "Sluice: workspace", "One workspace or some; up to a day by minute, up to a week by hour, beyond by day",
+                  of_workspace_variables(variable("deployment", "Deployment", "deployment", "usage_workspace_day", "day")), "now-12h")
     board.stat("Requests", of_workspaces("requests"), "sum(requests)")
     board.stat("Errors", of_workspaces("requests", "outcome"), f"{ERRORS} / greatest(1, sum(requests))", "percentunit")
     board.stat("Latency p95", of_workspaces("latency_digest"), quantile("latency_digest", 0.95), "s")
     board.stat("First token p95", of_workspaces("first_token_digest"), quantile("first_token_digest", 0.95), "s")
     board.stat("Cost", of_workspaces("cost_nanousd"), COST, "currencyUSD")
     board.stat("Saved by the cache", of_workspaces("saved_nanousd"), "sum(saved_nanousd) / 1e9", "currencyUSD")
-    per_second = f"/ {step(DAY_S)}"
+    per_second = f"/ {step(DAY_S, by_day=True)}"
     board.panel("timeseries", "Requests by outcome", workspaces_over_time(["requests", "outcome"], f"sum(requests) {per_second} AS requests", by="outcome"), "reqps", stack=True)
     board.panel("timeseries", "Requests by deployment", workspaces_over_time(["requests", "deployment"], f"sum(requests) {per_second} AS requests", by="deployment"), "reqps",
                 stack=True)
@@ -227,9 +251,14 @@ def workspace():
                 f"{INPUT} {per_second} AS input_tokens", f"{OUTPUT} {per_second} AS output_tokens"), stack=True)
     board.panel("timeseries", "Cost per hour by model", workspaces_over_time(["upstream_model", "cost_nanousd"], f"{COST} * 3600 {per_second} AS cost", by="upstream_model"),
                 "currencyUSD", stack=True)
-    deployments = with_times(["workspace", "deployment"], f"sum(requests) AS all_requests, {ERRORS} / sum(requests) AS errors, {COST} AS cost",
-                             f"{quantile('latency_digest', 0.95)} AS latency_p95", of_workspaces, ["outcome", "requests", "cost_nanousd"], ["latency_digest"])
-    board.panel("table", "Deployments", f"{deployments} LIMIT 100", units={"errors": "percentunit", "latency_p95": "s", "cost": "currencyUSD"})
+    keys, most = ["workspace", "deployment"], 50
+    group = ", ".join(keys)
+    # Of the others no digest is read.
+    busiest = f"SELECT {group} FROM {of_workspaces(*keys, 'requests', 'latency_digest')} GROUP BY {group} ORDER BY sum(requests) DESC, {group} LIMIT {most}"
+    sums = of_workspaces(*keys, "requests", "errors", "cost_nanousd", "latency_digest", where=f"({group}) IN ({busiest})")
+    board.panel("table", "Deployments", f"SELECT {group}, sum(requests) AS all_requests, sum(errors) / all_requests AS error_rate, {COST} AS cost, "
+                f"{quantile('latency_digest', 0.95)} AS latency_p95 FROM {sums} GROUP BY {group} ORDER BY all_requests DESC, {group}",
+                description=f"The {most} busiest", units={"error_rate": "percentunit", "latency_p95": "s", "cost": "currencyUSD"})
     board.panel("table", "Latest errors", "SELECT started_at, toString(request_id) AS request_id, workspace, deployment, provider, upstream_model, status, outcome, error_class, "
                 f"total_us / 1e6 AS seconds FROM usage WHERE started_at > greatest($__fromTime, $__toTime - {DAY_S}) AND started_at <= $__toTime AND {WORKSPACE_ID} "
                 f"AND {WORKSPACE} AND outcome NOT IN ('success', 'cache_hit', 'client_closed') ORDER BY started_at DESC LIMIT 100",
@@ -247,46 +276,56 @@ def models():
     board.panel("timeseries", "Errors by provider", over_time(used("provider", "requests", "outcome"), MINUTES_S, f"{ERRORS} / sum(requests) AS errors", by="provider"),
                 "percentunit")
     board.panel("timeseries", "Latency p95 by model", over_time(used("upstream_model", "latency_digest"), MINUTES_S, f"{quantile('latency_digest', 0.95)} AS p95",
-                by="upstream_model", is_digest=True), "s")
+                by="upstream_model", by_day=True), "s")
     board.panel("timeseries", "Time to first token p95 by model", over_time(used("upstream_model", "first_token_digest"), MINUTES_S,
-                f"{quantile('first_token_digest', 0.95)} AS p95", by="upstream_model", is_digest=True), "s")
+                f"{quantile('first_token_digest', 0.95)} AS p95", by="upstream_model", by_day=True), "s")
     board.panel("timeseries", "Output tokens per second of a stream, by model", over_time(used("upstream_model", "speed_tokens", "speed_us"), MINUTES_S,
                 "sum(speed_tokens) * 1e6 / greatest(1, sum(speed_us)) AS speed", by="upstream_model"), description="Between the first token and the end")
     board.panel("timeseries", "Tokens per second by model", over_time(used("upstream_model", *INPUT_COLUMNS, *OUTPUT_COLUMNS), MINUTES_S,
                 f"({INPUT} + {OUTPUT}) {per_second} AS tokens", by="upstream_model"), stack=True)
-    table = with_times(["provider", "upstream_model"],
+    table = with_times(["provider", "upstream_model"], 200,
                        f"sum(requests) AS all_requests, {ERRORS} / sum(requests) AS errors, sum(speed_tokens) * 1e6 / greatest(1, sum(speed_us)) AS speed, "
                        f"{INPUT} AS input_tokens, {OUTPUT} AS output_tokens, {COST} AS cost",
+                       used("provider", "upstream_model", "outcome", "requests", "speed_tokens", "speed_us", "cost_nanousd", *INPUT_COLUMNS, *OUTPUT_COLUMNS),
                        f"{quantile('latency_digest', 0.5)} AS latency_p50, {quantile('latency_digest', 0.95)} AS latency_p95, "
-                       f"{quantile('first_token_digest', 0.95)} AS first_token_p95", used,
-                       ["outcome", "requests", "speed_tokens", "speed_us", "cost_nanousd", *INPUT_COLUMNS, *OUTPUT_COLUMNS], ["latency_digest", "first_token_digest"])
-    board.panel("table", "Models", f"{table} LIMIT 200", width=24,
+                       f"{quantile('first_token_digest', 0.95)} AS first_token_p95",
+                       used("provider", "upstream_model", "latency_digest", "first_token_digest"))
+    board.panel("table", "Models", table, width=24,
                 units={"errors": "percentunit", "latency_p50": "s", "latency_p95": "s", "first_token_p95": "s", "cost": "currencyUSD"})
     return board
 
 
+def without_keys(where, *columns):
+    """Days without keys, unless some are chosen: then the days of those."""
+    names = ", ".join(["day", *columns])
+    return (f"(SELECT {names} FROM usage_workspace_day WHERE {where} AND {are_all('key')} "
+            f"UNION ALL SELECT {names} FROM usage_day WHERE {where} AND NOT ({are_all('key')}) AND {chosen('key')})")
+
+
 def cost():
-    board = Board("sluice-cost", "Sluice: keys and cost", "The bill, by whole days in UTC", of_workspace_variables("key"), "now-30d")
-    where = f"$__dateFilter(day) AND {chosen('workspace')} AND {chosen('environment')} AND {chosen('key')}"
-    days = f"usage_day WHERE {where}"
+    board = Board("sluice-cost", "Sluice: keys and cost", "The bill, by whole days in UTC", of_workspace_variables(variable("key", "Key", "key", "usage_key_day", "day")), "now-30d")
+    where = f"$__dateFilter(day) AND {chosen('workspace')} AND {chosen('environment')}"
+    days = f"usage_key_day WHERE {where} AND {chosen('key')}"
     board.stat("Cost", days, COST, "currencyUSD")
     board.stat("Saved by the cache", days, "sum(saved_nanousd) / 1e9", "currencyUSD")
     board.stat("Requests", days, "sum(requests)")
     board.stat("Input tokens", days, INPUT)
     board.stat("Output tokens", days, OUTPUT)
     board.stat("Without a price", days, "sum(requests) - sum(priced)", description="Requests whose model has no price: their cost is not known, and not in the sums")
-    by_day = lambda value, by: (f"SELECT toDateTime(day) AS time, toString({by}) AS {by}_name, {value} FROM {days} GROUP BY time, {by}_name ORDER BY time, {by}_name")
-    board.panel("timeseries", "Cost per day by workspace", by_day(f"{COST} AS cost", "workspace"), "currencyUSD", stack=True)
-    board.panel("timeseries", "Cost per day by model", by_day(f"{COST} AS cost", "upstream_model"), "currencyUSD", stack=True)
+    by_day = lambda source, by: (f"SELECT toDateTime(day) AS time, toString({by}) AS {by}_name, {COST} AS cost FROM {source} GROUP BY time, {by}_name ORDER BY time, {by}_name")
+    board.panel("timeseries", "Cost per day by workspace", by_day(days, "workspace"), "currencyUSD", stack=True)
+    board.panel("timeseries", "Cost per day by model", by_day(without_keys(where, "upstream_model", "cost_nanousd"), "upstream_model"), "currencyUSD", stack=True)
     board.panel("timeseries", "Tokens per day", f"SELECT toDateTime(day) AS time, sum(input_uncached) AS input_uncached, sum(input_cache_read) AS input_cache_read, "
                 f"sum(input_cache_write_5m + input_cache_write_1h) AS input_cache_write, sum(output) AS output, sum(reasoning) AS reasoning FROM {days} "
                 "GROUP BY time ORDER BY time", stack=True)
     board.panel("timeseries", "Cache hits by workspace", "SELECT toDateTime(day) AS time, toString(workspace) AS workspace_name, sum(cache_hits) / sum(cache_lookups) AS hits "
                 f"FROM {days} GROUP BY time, workspace_name HAVING sum(cache_lookups) > 0 ORDER BY time, workspace_name", "percentunit")
-    columns = f"sum(requests) AS all_requests, {ERRORS} / sum(requests) AS errors, {INPUT} AS input_tokens, {OUTPUT} AS output_tokens, {COST} AS cost, sum(saved_nanousd) / 1e9 AS saved"
-    units = {"errors": "percentunit", "cost": "currencyUSD", "saved": "currencyUSD"}
-    board.panel("table", "Keys", f"SELECT workspace, environment, key, {columns} FROM {days} GROUP BY workspace, environment, key, key_id ORDER BY cost DESC LIMIT 500", units=units)
-    board.panel("table", "Deployments and models", f"SELECT workspace, deployment, upstream_model, {columns} FROM {days} "
+    columns = lambda errors: (f"sum(requests) AS all_requests, {errors} / all_requests AS error_rate, {INPUT} AS input_tokens, {OUTPUT} AS output_tokens, {COST} AS cost, "
+                              "sum(saved_nanousd) / 1e9 AS saved")
+    units = {"error_rate": "percentunit", "cost": "currencyUSD", "saved": "currencyUSD"}
+    board.panel("table", "Keys", f"SELECT workspace, environment, key, {columns('sum(errors)')} FROM {days} GROUP BY workspace, environment, key, key_id ORDER BY cost DESC LIMIT 500", units=units)
+    models = without_keys(where, "workspace", "deployment", "upstream_model", "outcome", "requests", *INPUT_COLUMNS, *OUTPUT_COLUMNS, "cost_nanousd", "saved_nanousd")
+    board.panel("table", "Deployments and models", f"SELECT workspace, deployment, upstream_model, {columns(ERRORS)} FROM {models} "
                 "GROUP BY workspace, deployment, upstream_model ORDER BY cost DESC LIMIT 500", units=units)
     return board
 

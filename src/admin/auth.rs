@@ -15,6 +15,8 @@ use crate::control::password;
 use crate::control::store::identity::{self, UserRow, UserStatus};
 use crate::secret::Secret;
 
+/// Where a page finds the token against forged requests after a single sign-on.
+pub(super) const CSRF_COOKIE: &str = "sluice_csrf";
 /// Failed logins of one account or from one address in one window; more are refused unseen.
 const FAILURES_MAX: i64 = 5;
 const WINDOW_MICROS: i64 = 60 * 1_000_000;
@@ -37,24 +39,34 @@ pub(super) fn login(state: &AdminState, call: &Call) -> Result<Reply, AdminError
         count_failure(state, &subjects)?;
         return Err(AdminError::Unauthorized);
     };
-    let made = || token::random("", 43).map_err(|_| AdminError::Internal);
-    let (session, csrf) = (made()?, made()?);
     state.desk.change(call, |editor| {
         let mut user = unchanged(editor, &user)?;
-        user.last_login_at = Some(editor.tx.now);
-        update(editor, &mut user)?;
-        editor.tx.insert_session(
-            user.id,
-            &digest_of(session.expose().as_bytes()),
-            &digest_of(csrf.expose().as_bytes()),
-        )?;
         // The address goes on being counted: it may try other accounts in between.
         editor.tx.forget_login_failures(account)?;
-        record(editor, "login", &user, None)?;
-        let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", session.expose());
-        let shown = json!({ "user": user.view(), "csrf_token": csrf.expose() });
-        Ok(Reply::ok(shown).with_header(header::SET_COOKIE, cookie))
+        Ok(open_session(editor, &mut user, "login")?.0)
     })
+}
+
+/// Begins a session of a user, however they have shown who they are; and the token against forged
+/// requests, which the answer holds too.
+pub(super) fn open_session(
+    editor: &mut Editor<'_, '_>,
+    user: &mut UserRow,
+    action: &str,
+) -> Result<(Reply, Secret), AdminError> {
+    let made = || token::random("", 43).map_err(|_| AdminError::Internal);
+    let (session, csrf) = (made()?, made()?);
+    user.last_login_at = Some(editor.tx.now);
+    update(editor, user)?;
+    editor.tx.insert_session(
+        user.id,
+        &digest_of(session.expose().as_bytes()),
+        &digest_of(csrf.expose().as_bytes()),
+    )?;
+    record(editor, action, user, None)?;
+    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", session.expose());
+    let shown = json!({ "user": user.view(), "csrf_token": csrf.expose() });
+    Ok((Reply::ok(shown).with_header(header::SET_COOKIE, cookie), csrf))
 }
 
 /// The user as they are now: they may have been disabled while their password was compared, which

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use ring::digest::{SHA256, digest};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use super::call::{Call, Reply};
@@ -15,18 +15,22 @@ use super::routes::Route;
 use super::token::{self, TokenDigest};
 use super::{AdminError, AdminState};
 use crate::config::resources::Kind;
+use crate::config::server::IpNetwork;
+use crate::config::url::base_url;
 use crate::control::edit::{EditError, Editor};
 use crate::control::follow::Follower;
 use crate::control::load::{self, LoadError};
 use crate::control::seal::{Binding, hex};
-use crate::control::store::identity::{self, KeptAnswer, UserStatus};
+use crate::control::store::identity::{self, KeptAnswer, TokenRow, UserStatus};
 use crate::control::store::resources::{self, Place, ResourceRow, Status};
 use crate::control::store::{Db, StoreError, Tx};
+use crate::net::guard::{self, Host};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_LEN_MAX: usize = 255;
 /// How long an answer is kept for the same `Idempotency-Key`.
 const KEPT_MICROS: i64 = 24 * 3_600 * 1_000_000;
+const MINUTE_MICROS: i64 = 60 * 1_000_000;
 
 /// The state, and how a change of it gets in force.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub struct Desk {
     pub follow: Arc<dyn Fn() -> Result<(), LoadError> + Send + Sync>,
     /// The token that the process was started with.
     pub operator: Option<TokenDigest>,
+    /// Networks that connections may reach although they are not public.
+    pub allow_networks: Arc<[IpNetwork]>,
 }
 
 /// A call before anybody knows who makes it.
@@ -144,14 +150,30 @@ impl Desk {
             return Ok(Principal::operator());
         }
         let now = self.now();
-        self.read(|db| {
+        let principal = self.read(|db| {
             let found = identity::token_by_digest(db, &digest_of(token))?;
             let token = found
                 .filter(|token| token.expires_at.is_none_or(|end| now < end))
                 .ok_or(AdminError::Unauthorized)?;
             let principal = principal_of(db, token.user)?.ok_or(AdminError::Unauthorized)?;
             Ok(principal.with_token(token))
-        })
+        })?;
+        if let Some(token) = &principal.token {
+            self.note_use(token, now);
+        }
+        Ok(principal)
+    }
+
+    /// To the minute: a token that is used all the time costs one write in each.
+    fn note_use(&self, token: &TokenRow, now: i64) {
+        let minute = now - now % MINUTE_MICROS;
+        if token.last_used_at.is_some_and(|at| minute <= at) {
+            return;
+        }
+        // A store that takes no writes still lets its readers read.
+        if let Err(error) = self.follower.store.write(|tx| tx.set_token_used(token.id, minute)) {
+            tracing::debug!(%error, "when a token was last used is not written down");
+        }
     }
 
     /// Finds what the path names, and whether the caller may do this there. Whoever is outside gets
@@ -214,6 +236,28 @@ impl Desk {
             AdminError::Internal
         })?;
         Ok(reply)
+    }
+
+    /// An address that a body gives must be one that may be reached. Names are looked at whenever they
+    /// are used; that an address is refused can be said at once.
+    pub(super) fn check_address(
+        &self,
+        row: &ResourceRow,
+        body: &Map<String, Json>,
+    ) -> Result<(), EditError> {
+        if row.kind != Kind::Connection || !body.contains_key("base_url") {
+            return Ok(());
+        }
+        let given = row.spec.get("base_url").and_then(Json::as_str);
+        let Some(url) = given.and_then(|text| base_url(text).ok()) else { return Ok(()) };
+        match guard::parse_host(&url.host) {
+            Host::Ip(ip) if !guard::is_allowed(ip, &self.allow_networks) => {
+                let text = "leads into a network that connections may not reach; \
+                            `upstream.allow_networks` can allow it";
+                Err(EditError::invalid("base_url", text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A change that each part allows may still not fit the whole.

@@ -8,11 +8,12 @@
 //! desk        who calls, may they, was it answered before; changes in one transaction
 //! principal   roles and permissions
 //! session     cookies of browsers
+//! oidc        single sign-on
 //! token       bearer tokens, compared by their digests
 //! call        what a call brings, and what it is answered
 //! body        bodies of a few fields
 //! first       the first superadmin
-//! resources   …and workspaces, documents, audit, state, users, members, tokens, auth: the answers
+//! resources   …and workspaces, documents, audit, state, users, members, tokens, auth, connections: the answers
 //! rules       rules tried out
 //! usage       usage, asked and looked at row by row
 //! openapi     the table as a document
@@ -24,11 +25,13 @@ mod audit;
 mod auth;
 mod body;
 mod call;
+mod connections;
 mod desk;
 mod documents;
 pub mod first;
 mod listen;
 mod members;
+pub mod oidc;
 pub mod openapi;
 pub mod principal;
 mod problem;
@@ -58,6 +61,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 pub use desk::Desk;
 pub use problem::AdminError;
@@ -82,6 +86,16 @@ type DeploymentHealth = dyn Fn(&str, &str, &str) -> Answer + Send + Sync;
 type CachePurge = dyn Fn((&str, &str), Option<&str>) -> Answer + Send + Sync;
 type RulesTrial = dyn Fn((&str, &str), &Trial) -> Answer + Send + Sync;
 type LimitUsage = dyn Fn(&str, (&str, &str, &str)) -> Answer + Send + Sync;
+type Probing = dyn Fn(Uuid, Probe<'_>) -> Answer + Send + Sync;
+
+/// How a connection is tried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe<'a> {
+    /// Does the provider answer: its list of models, or a few tokens of this model?
+    Test { model: Option<&'a str> },
+    /// Which models has it?
+    Models,
+}
 
 /// What the admin listener shows. The closures that may wait for a store are called where they may
 /// block.
@@ -99,6 +113,10 @@ pub struct AdminState {
     pub cache_purge: Arc<CachePurge>,
     /// By workspace and environment: which rules a request would meet.
     pub rules_trial: Arc<RulesTrial>,
+    /// By the id of a connection.
+    pub probe: Arc<Probing>,
+    /// There when single sign-on is configured.
+    pub sign_on: Option<Arc<oidc::SignOn>>,
     pub usage: UsageApi,
 }
 
@@ -289,10 +307,7 @@ async fn require_permission(
         .await;
     match principal {
         Ok(principal) => {
-            let seen = SeenBy {
-                workspaces: principal.workspaces_seen(),
-                payloads: principal.payloads_seen(),
-            };
+            let seen = SeenBy { rows: principal.usage_seen(), payloads: principal.payloads_seen() };
             request.extensions_mut().insert(seen);
             request.extensions_mut().insert(principal);
             next.run(request).await

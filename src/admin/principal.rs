@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::control::store::audit::Actor;
 use crate::control::store::identity::{MemberRow, PlatformRole, TokenRow, UserRow, WorkspaceRole};
+use crate::usage::query::{Extent, Visible};
 
 /// What a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,26 +287,36 @@ impl Principal {
         self.membership(workspace).map(|member| member.role)
     }
 
-    /// The workspaces whose usage they may see; `None` is all.
-    pub fn workspaces_seen(&self) -> Option<Vec<Uuid>> {
-        let narrowed = self.token.as_ref().and_then(|token| token.workspaces.clone());
+    /// Whose usage they may see.
+    pub fn usage_seen(&self) -> Visible {
         if PlatformRole::Admin <= self.role {
-            return narrowed;
+            return self.named_workspaces();
         }
-        let may = |workspace: &Uuid| self.may(Permission::ReadUsage, Some((*workspace, None)));
-        // Rows are not told apart by environment: whoever is narrowed to some sees none.
-        let whole = self.memberships.iter().filter(|member| member.environments.is_none());
-        Some(whole.map(|member| member.workspace).filter(may).collect())
+        Some(self.extents(Permission::ReadUsage))
     }
 
-    /// The workspaces whose bodies of requests they may see; `None` is all.
-    pub fn payloads_seen(&self) -> Option<Vec<Uuid>> {
+    /// Where they may see the bodies of requests.
+    pub fn payloads_seen(&self) -> Visible {
         if self.may(Permission::ManageState, None) {
-            return self.token.as_ref().and_then(|token| token.workspaces.clone());
+            return self.named_workspaces();
         }
-        let may = |workspace: &Uuid| self.may(Permission::ReadWorkspace, Some((*workspace, None)));
-        let whole = self.memberships.iter().filter(|member| member.environments.is_none());
-        Some(whole.map(|member| member.workspace).filter(may).collect())
+        Some(self.extents(Permission::ReadWorkspace))
+    }
+
+    /// Everything, or what a token is narrowed to.
+    fn named_workspaces(&self) -> Visible {
+        let narrowed = self.token.as_ref().and_then(|token| token.workspaces.as_ref());
+        narrowed.map(|list| list.iter().copied().map(Extent::whole).collect())
+    }
+
+    /// Their workspaces with this permission, narrowed as they are there.
+    fn extents(&self, permission: Permission) -> Vec<Extent> {
+        let may = |it: &&MemberRow| self.may(permission, Some((it.workspace, None)));
+        let extent = |it: &MemberRow| Extent {
+            workspace: it.workspace,
+            environments: it.environments.clone(),
+        };
+        self.memberships.iter().filter(may).map(extent).collect()
     }
 }
 

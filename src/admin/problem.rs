@@ -23,6 +23,8 @@ pub enum AdminError {
     Csrf,
     #[error("change the one-time password first: POST /api/v1/auth/password")]
     PasswordChangeNeeded,
+    #[error("single sign-on: {0}")]
+    SignOn(&'static str),
     #[error("too many failed logins; try again later")]
     TooManyLogins { retry_after_s: i64 },
     /// Also what may not be seen.
@@ -43,6 +45,9 @@ pub enum AdminError {
     /// A store did not answer, or not in time.
     #[error("the answer could not be had in time; try again")]
     Unavailable,
+    /// What a provider said, or why it did not.
+    #[error("{0}")]
+    Provider(String),
     #[error("the gateway failed; its log says how")]
     Internal,
 }
@@ -66,6 +71,7 @@ impl AdminError {
             Self::PasswordChangeNeeded => {
                 (StatusCode::FORBIDDEN, "password_change_needed", "Forbidden")
             }
+            Self::SignOn(_) => (StatusCode::UNAUTHORIZED, "sign_on_failed", "Unauthorized"),
             Self::TooManyLogins { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_logins", "Too many requests")
             }
@@ -91,6 +97,7 @@ impl AdminError {
             }
             Self::Apply(ApplyError::Load(LoadError::Sealed { .. })) | Self::Internal => INTERNAL,
             Self::Unavailable => UNAVAILABLE,
+            Self::Provider(_) => (StatusCode::BAD_GATEWAY, "provider_error", "Bad gateway"),
         }
     }
 

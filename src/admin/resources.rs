@@ -95,6 +95,7 @@ pub(super) fn create(state: &AdminState, call: &Call) -> Result<Reply, AdminErro
     let (kind, place) = (kind(call)?, place(call)?);
     state.desk.change(call, |editor| {
         let (row, secret) = editor.create(kind, place, &body)?;
+        state.desk.check_address(&row, &body)?;
         let mut shown = show(editor.tx.db, &row)?;
         if let (Json::Object(fields), Some(secret)) = (&mut shown, secret) {
             fields.insert("secret".to_owned(), json!(secret.expose()));
@@ -144,8 +145,9 @@ fn write(
         let mut row = named(editor.tx.db, call)?;
         call.check_version(row.version)?;
         check_writable(&row, &body)?;
-        let body = merged(&row, &body);
-        editor.replace(&mut row, &body)?;
+        let whole = merged(&row, &body);
+        editor.replace(&mut row, &whole)?;
+        state.desk.check_address(&row, &body)?;
         Ok(Reply::ok(show(editor.tx.db, &row)?).with_version(row.version))
     })
 }

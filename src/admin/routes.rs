@@ -9,8 +9,8 @@ use axum::http::Method;
 use super::call::{Call, Reply};
 use super::principal::Permission;
 use super::{
-    AdminError, AdminState, audit, auth, documents, members, openapi, resources, rules, state,
-    tokens, users, workspaces,
+    AdminError, AdminState, audit, auth, connections, documents, members, oidc, openapi, resources,
+    rules, state, tokens, users, workspaces,
 };
 use crate::config::resources::Kind;
 
@@ -139,6 +139,8 @@ pub fn routes() -> &'static [Route] {
         for kind in Kind::Environment.children() {
             routes.extend(of_kind(*kind, ENVIRONMENT, ""));
         }
+        routes.extend(of_connections("", "global_", Permission::ManageGlobal));
+        routes.extend(of_connections(ENVIRONMENT, "", Permission::ManageWorkspace));
         routes.extend(of_keys());
         routes.extend(of_rules());
         routes.extend(of_state());
@@ -288,6 +290,24 @@ fn of_kind(kind: Kind, below: &str, prefix: &str) -> Vec<Route> {
     crud(kind, &list, prefix, needs)
 }
 
+/// Both use the credential, so they need what it takes to set it.
+fn of_connections(below: &str, prefix: &str, needs: Permission) -> [Route; 2] {
+    let one = format!("{below}/connections/{{id}}");
+    [
+        post(&format!("{one}/test"), needs, &format!("test_{prefix}connection"))
+            .says("asks the provider for its models, or for a few tokens of `model`")
+            .of(Kind::Connection)
+            .by(connections::test)
+            .takes("ConnectionTest")
+            .answers("ConnectionVerdict"),
+        get(&format!("{one}/models"), needs, &format!("list_{prefix}connection_models"))
+            .says("the models that the provider offers")
+            .of(Kind::Connection)
+            .by(connections::models)
+            .answers("UpstreamModelList"),
+    ]
+}
+
 fn of_keys() -> Vec<Route> {
     use Permission::{ManageWorkspace, ReadWorkspace};
     let key = format!("{ENVIRONMENT}/keys/{{id}}");
@@ -406,6 +426,14 @@ fn of_auth() -> Vec<Route> {
             .by(auth::accept)
             .takes("Acceptance")
             .answers("User"),
+        get("/auth/oidc/login", Open, "begin_sign_on")
+            .says("sends a browser to the identity provider")
+            .by(oidc::login),
+        get("/auth/oidc/callback", Open, "finish_sign_on")
+            .says("where the identity provider sends a browser back")
+            .by(oidc::callback)
+            .with_query(&["code", "state", "error", "iss"])
+            .answers("Session"),
         get("/openapi.json", Open, "get_openapi")
             .says("this document")
             .by(openapi::document)

@@ -18,7 +18,7 @@ pub(super) fn authenticate(
     headers: &HeaderMap,
     is_write: bool,
 ) -> Result<Principal, AdminError> {
-    let cookie = cookie(headers).ok_or(AdminError::Unauthorized)?;
+    let cookie = cookie_of(headers, COOKIE).ok_or(AdminError::Unauthorized)?;
     let digest = digest_of(cookie.as_bytes());
     let now = desk.follower.store.clock().unix_micros();
     let (mut principal, session) = desk.read(|db| {
@@ -54,13 +54,13 @@ fn check_csrf(headers: &HeaderMap, session: &SessionRow) -> Result<(), AdminErro
     if host == text(header::HOST) { Ok(()) } else { Err(AdminError::Csrf) }
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn cookie_of<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE)
+        .find(|(name, _)| *name == wanted)
         .map(|(_, value)| value)
 }

@@ -76,6 +76,7 @@ fn desk(dir: &std::path::Path) -> Desk {
             Arc::new(Registry::new(1)),
         )),
         follow: Arc::new(|| Ok(())),
+        allow_networks: Arc::default(),
         operator: Some(AdminToken::new(Some(Secret::new(TOKEN.to_owned()))).unwrap().digest()),
     }
 }
@@ -99,6 +100,8 @@ fn state(dir: &std::path::Path, status: Arc<Mutex<ReadyStatus>>) -> AdminState {
         }),
         cache_purge: Arc::new(|_, _| Ok(None)),
         rules_trial: Arc::new(|_, _| Ok(None)),
+        probe: Arc::new(|_, _| Ok(None)),
+        sign_on: None,
         usage: UsageApi {
             reading: None,
             sink: None,

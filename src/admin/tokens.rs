@@ -20,7 +20,7 @@ fn whose(principal: &Principal) -> Option<Uuid> {
     if principal.role == PlatformRole::Superadmin && principal.token.is_none() {
         return None;
     }
-    Some(principal.user.unwrap_or(Uuid::nil()))
+    Some(principal.user.unwrap_or_default())
 }
 
 /// A token that is narrowed sees itself alone: another may hold more.
@@ -97,9 +97,7 @@ fn owner(editor: &mut Editor<'_, '_>, principal: &Principal) -> Result<Uuid, Adm
     if let Some(user) = principal.user {
         return Ok(user);
     }
-    let users = identity::users(editor.tx.db, "", i64::MAX)?;
-    let first = users.into_iter().find(|user| user.role == PlatformRole::Superadmin);
-    first.map(|user| user.id).ok_or(AdminError::NotFound)
+    identity::first_superadmin(editor.tx.db)?.ok_or(AdminError::NotFound)
 }
 
 /// No permission that the caller does not have, on the platform or in a workspace of theirs.

@@ -23,8 +23,9 @@ use super::routes::{PREFIX, find};
 use super::{AdminError, CALL_MAX, Shared, problem};
 use crate::clock::Clock;
 use crate::usage::query::{
-    self, Export, Format, QueryError, ReadError, Reading, RowQuery, Visible,
+    self, Export, Extent, Format, QueryError, ReadError, Reading, RowQuery, Visible,
 };
+use crate::usage::record::UsageRow;
 use crate::usage::store::UsageSink;
 use crate::usage::tail::Seen as Passed;
 
@@ -48,8 +49,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What the asker may see. Whoever guards the routes puts it into the request.
 #[derive(Debug, Clone)]
 pub struct SeenBy {
-    pub workspaces: Visible,
-    /// Workspaces whose bodies of requests and answers they may see.
+    pub rows: Visible,
+    /// Where they may see the bodies of requests and answers, too.
     pub payloads: Visible,
 }
 
@@ -73,7 +74,7 @@ pub(super) fn routes() -> Router<Shared> {
 
 impl SeenBy {
     pub const fn everything() -> Self {
-        Self { workspaces: None, payloads: None }
+        Self { rows: None, payloads: None }
     }
 }
 
@@ -95,7 +96,7 @@ async fn usage(
     let query = query::Query::read(&body)?;
     let api = &shared.state.usage;
     let (reading, now_us) = (api.reading()?, api.clock.unix_micros());
-    within(reading.usage(query, seen.workspaces, now_us)).await.map(Json)
+    within(reading.usage(query, seen.rows, now_us)).await.map(Json)
 }
 
 async fn requests(
@@ -104,7 +105,7 @@ async fn requests(
     pairs: Pairs,
 ) -> Result<Json<Value>, UsageError> {
     let query = row_query(pairs)?;
-    let page = within(shared.state.usage.reading()?.requests(query, seen.workspaces)).await?;
+    let page = within(shared.state.usage.reading()?.requests(query, seen.rows)).await?;
     Ok(Json(page.json()))
 }
 
@@ -117,7 +118,7 @@ async fn request(
     let id = path.ok().and_then(|Path(id)| Uuid::parse_str(&id).ok()).ok_or_else(not_found)?;
     let found = async {
         let reading = shared.state.usage.reading()?;
-        within(reading.request(id, seen.workspaces, &seen.payloads)).await
+        within(reading.request(id, seen.rows, &seen.payloads)).await
     };
     let found = found.await.map_err(IntoResponse::into_response)?;
     found.map(Json).ok_or_else(not_found)
@@ -138,7 +139,7 @@ async fn export(
     let query = RowQuery::read(pairs.into_iter())?;
     let api = &shared.state.usage;
     let now_us = api.clock.unix_micros();
-    let mut export = Export::new(api.reading()?, query, seen.workspaces, format, now_us);
+    let mut export = Export::new(api.reading()?, query, seen.rows, format, now_us);
     let first = within(export.next()).await?;
     let pieces = futures_util::stream::try_unfold((first, export), async |(first, mut export)| {
         let piece = match first {
@@ -162,29 +163,38 @@ async fn live(
 ) -> Result<Response, AdminError> {
     let api = &shared.state.usage;
     let id = path.ok().and_then(|Path(name)| (api.workspace)(&name));
-    let is_visible =
-        |id: &Uuid| seen.workspaces.as_ref().is_none_or(|visible| visible.contains(id));
-    let id = id.filter(is_visible).ok_or(AdminError::NotFound)?;
+    let id = id.ok_or(AdminError::NotFound)?;
+    let visible: Vec<Extent> = match seen.rows {
+        None => vec![Extent::whole(id)],
+        Some(extents) => extents.into_iter().filter(|extent| extent.workspace == id).collect(),
+    };
+    if visible.is_empty() {
+        return Err(AdminError::NotFound);
+    }
     let sink = api.sink.clone().ok_or(AdminError::Unavailable)?;
     let watcher = sink.watch().ok_or(AdminError::Unavailable)?;
     let stamp = sink.stamp().clone();
     drop(sink); // A watcher does not keep the store open.
-    let events =
-        futures_util::stream::unfold((watcher, stamp), move |(mut watcher, stamp)| async move {
-            loop {
-                let event = match watcher.next().await? {
-                    Passed::Row(row) if row.caller.workspace.0 != id => continue,
-                    Passed::Row(row) => Event::default()
-                        .event("request")
-                        .id(row.request_id.to_string())
-                        .data(Value::Object(query::of_record(&row, &stamp)).to_string()),
-                    Passed::Lagged(n) => {
-                        Event::default().event("lagged").data(json!({ "count": n }).to_string())
-                    }
-                };
-                return Some((Ok::<_, Infallible>(event), (watcher, stamp)));
-            }
-        });
+    let start = (watcher, stamp, visible);
+    let events = futures_util::stream::unfold(start, async |(mut watcher, stamp, visible)| {
+        loop {
+            let is_seen = |row: &UsageRow| {
+                let (workspace, environment) = (row.caller.workspace.0, row.caller.environment.0);
+                visible.iter().any(|extent| extent.covers(workspace, environment))
+            };
+            let event = match watcher.next().await? {
+                Passed::Row(row) if !is_seen(&row) => continue,
+                Passed::Row(row) => Event::default()
+                    .event("request")
+                    .id(row.request_id.to_string())
+                    .data(Value::Object(query::of_record(&row, &stamp)).to_string()),
+                Passed::Lagged(n) => {
+                    Event::default().event("lagged").data(json!({ "count": n }).to_string())
+                }
+            };
+            return Some((Ok::<_, Infallible>(event), (watcher, stamp, visible)));
+        }
+    });
     let heartbeat = KeepAlive::new().interval(HEARTBEAT);
     Ok(Sse::new(events).keep_alive(heartbeat).into_response())
 }

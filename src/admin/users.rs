@@ -215,11 +215,16 @@ fn check_owns_nothing_alone(editor: &mut Editor<'_, '_>, user: &UserRow) -> Resu
     Ok(())
 }
 
+pub(super) fn has_other_superadmin(
+    editor: &mut Editor<'_, '_>,
+    user: &UserRow,
+) -> Result<bool, StoreError> {
+    identity::has_other_superadmin(editor.tx.db, user.id)
+}
+
 /// Somebody must be left who can manage everything.
 fn check_other_superadmin(editor: &mut Editor<'_, '_>, user: &UserRow) -> Result<(), AdminError> {
-    if user.role == PlatformRole::Superadmin
-        && !identity::has_other_superadmin(editor.tx.db, user.id)?
-    {
+    if user.role == PlatformRole::Superadmin && !has_other_superadmin(editor, user)? {
         return Err(EditError::Conflict {
             code: "last_superadmin",
             detail: "there must be another active superadmin first",

@@ -7,8 +7,6 @@ use super::principal::{Permission, Principal};
 use super::resources::show;
 use super::{AdminError, AdminState};
 use crate::config::resources::Kind;
-use crate::control::edit::Editor;
-use crate::control::store::identity::{MemberRow, WorkspaceRole};
 use crate::control::store::resources::{self, Page, Place, ResourceRow, Status};
 
 /// Rows looked at to fill a page: most callers see few of many.
@@ -47,7 +45,7 @@ pub(super) fn create(state: &AdminState, call: &Call) -> Result<Reply, AdminErro
     let body = call.object()?;
     state.desk.change(call, |editor| {
         let (row, environments) = editor.create_workspace(&body)?;
-        own(editor, &call.principal, &row)?;
+        editor.own(row.id, call.principal.user)?;
         let mut shown = show(editor.tx.db, &row)?;
         let made = environments.iter().map(|row| show(editor.tx.db, row));
         let made = made.collect::<Result<Vec<Json>, _>>()?;
@@ -59,25 +57,6 @@ pub(super) fn create(state: &AdminState, call: &Call) -> Result<Reply, AdminErro
             .with_version(row.version)
             .with_header(http::header::LOCATION, location))
     })
-}
-
-/// Whoever makes a workspace owns it.
-pub(super) fn own(
-    editor: &mut Editor<'_, '_>,
-    principal: &Principal,
-    row: &ResourceRow,
-) -> Result<(), AdminError> {
-    let Some(user) = principal.user else { return Ok(()) };
-    let member = MemberRow {
-        workspace: row.id,
-        user,
-        role: WorkspaceRole::Owner,
-        environments: None,
-        version: 1,
-        created_at: editor.tx.now,
-        created_by: principal.actor.name.clone(),
-    };
-    Ok(editor.tx.put_member(&member, &principal.actor.name)?)
 }
 
 pub(super) fn archive(state: &AdminState, call: &Call) -> Result<Reply, AdminError> {

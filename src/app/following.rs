@@ -21,15 +21,24 @@ const COPY_EVERY: Duration = Duration::from_secs(2);
 /// A copy says until when it was right, whether anything changes or not.
 const RENEW_AFTER: Duration = Duration::from_mins(15);
 
+/// When keys were last used is written down so often.
+const KEEP_USES_EVERY: Duration = Duration::from_secs(20);
+
 /// Follows until the process ends.
 pub(super) fn run(resident: &Resident, signal: &watch::Receiver<bool>) {
     let has_ended = || signal.has_changed().is_err() || *signal.borrow();
     let mut bell = None;
     let mut trouble = None;
     let mut copies = Copies::default();
+    let mut uses_due = Instant::now() + KEEP_USES_EVERY;
     loop {
         wait(&resident.follower.store, &mut bell);
-        if has_ended() {
+        let has_ended = has_ended();
+        if has_ended || uses_due <= Instant::now() {
+            keep_uses(resident);
+            uses_due = Instant::now() + KEEP_USES_EVERY;
+        }
+        if has_ended {
             return;
         }
         match resident.follow() {
@@ -81,6 +90,14 @@ impl Copies {
         // A long copy takes a twentieth of the time at most.
         let may = Instant::now() + COPY_EVERY.max(began.elapsed() * 20);
         self.times = Some((may, may + RENEW_AFTER));
+    }
+}
+
+fn keep_uses(resident: &Resident) {
+    if resident.follower.store.is_open()
+        && let Err(error) = resident.follower.keep_uses()
+    {
+        tracing::debug!(%error, "when keys were last used is written down later");
     }
 }
 

@@ -8,6 +8,7 @@
 //! following    sees what other nodes change in the state store
 //! listen       sockets and TLS
 //! observe      what the admin listener shows
+//! probe        connections tried out
 //! limits       counters that outlive the process
 //! drain        the way out
 //! ```
@@ -19,6 +20,7 @@ mod following;
 mod limits;
 mod listen;
 mod observe;
+mod probe;
 mod resident;
 mod resources;
 mod schema;
@@ -162,13 +164,12 @@ impl App {
         let resolver = Arc::new(resolver(&config, &metrics));
         control.spawn(Arc::clone(&resolver).run(signal.clone()));
         let shared = within(&control, || limits::shared(&config.shared, &around.clock, &metrics))?;
-        let state = Arc::new(State::default());
+        let (state, flow) = (Arc::new(State::default()), Arc::new(Flow::default()));
         let opened = open_state(&config, around.master_key.as_ref(), &around.clock)?;
         let follower = Follower::new(opened, Arc::clone(&state), Arc::clone(&kept.registry));
         let first = first_start(&follower, around.admin_password, around.admin_token)?;
         resources::install(&follower, &config, document.as_ref())?;
         let resident = Resident::start(follower, resolver, &control, &config, signal.clone())?;
-        let flow = Arc::new(Flow::default());
         let gateway = Gateway {
             state: Arc::clone(&state),
             connector: TransportConnector::new(Some(connector_options(&config))),
@@ -183,17 +184,8 @@ impl App {
             stored: StoredResponses::default(),
             drains: Arc::new(Semaphore::new(DRAINS_MAX)),
         };
-        let observed = observe::Observed {
-            cache: Arc::clone(&gateway.cache),
-            state: Arc::clone(&state),
-            flow: Arc::clone(&flow),
-            metrics: Arc::clone(&metrics),
-            usage: usage.clone(),
-            log: around.log.clone(),
-            limits: Arc::clone(&kept.registry),
-            clock: around.clock,
-            state_answers: Arc::clone(&resident.answers),
-        };
+        let prober = probe::Prober::new(&state, &control, &config);
+        let observed = observed(&gateway, &resident, (&kept, &around.log), prober);
         let admin_state = observed.admin_state(desk(&resident, operator), &config.usage);
         let (listening, certificate, admin) = {
             let _data = data.enter();
@@ -244,6 +236,11 @@ impl App {
         self.flow.idle().await;
     }
 
+    /// The state store, and what follows it.
+    pub fn follower(&self) -> Arc<Follower> {
+        Arc::clone(&self.resident.follower)
+    }
+
     /// The data plane's view of the resources.
     pub fn state(&self) -> &Arc<State> {
         &self.state
@@ -277,6 +274,7 @@ fn desk(resident: &Arc<Resident>, operator: Option<TokenDigest>) -> admin::Desk 
         follower: Arc::clone(&resident.follower),
         follow: Arc::new(move || following.follow().map(|_is_new| ())),
         operator,
+        allow_networks: resident.config.upstream.allow_networks.clone().into(),
     }
 }
 
@@ -305,6 +303,27 @@ fn first_start(
 
 /// Where the data plane listens, its certificate, and the socket of the admin plane.
 type Served = (Listening, Option<Arc<listen::Certificate>>, std::net::TcpListener);
+
+/// What the admin listener looks at.
+fn observed(
+    gateway: &Gateway,
+    resident: &Resident,
+    (kept, log): (&limits::Kept, &Option<Arc<LogHandle>>),
+    prober: Arc<probe::Prober>,
+) -> observe::Observed {
+    observe::Observed {
+        cache: Arc::clone(&gateway.cache),
+        state: Arc::clone(&gateway.state),
+        flow: Arc::clone(&gateway.flow),
+        metrics: Arc::clone(&gateway.metrics),
+        usage: gateway.usage.clone(),
+        log: log.clone(),
+        limits: Arc::clone(&kept.registry),
+        clock: gateway.clock.clone(),
+        state_answers: Arc::clone(&resident.answers),
+        prober,
+    }
+}
 
 /// Binds the listeners and accepts on those of the data plane. Needs its runtime around it.
 fn serve_data(
@@ -352,6 +371,7 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name(name)
+        .on_thread_unpark(crate::net::turn::begin_round)
         .enable_all()
         .build()
         .map_err(StartError::Runtime)

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::admin::{AdminError, AdminState, Desk, Readiness, ReadyStatus, UsageApi};
 use crate::app::limits::{self, Owner};
+use crate::app::probe::Prober;
 use crate::cache::Cache;
 use crate::clock::{Clock, Millis};
 use crate::config::server::{UsageConfig, UsageUrl};
@@ -25,7 +26,7 @@ use crate::route::breaker;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{BreakerSample, BreakerState, Metrics, Sources, UsageTotals};
 use crate::usage::address::Address;
-use crate::usage::query::{Reading, RowsKept, Servers, Visible};
+use crate::usage::query::{Extent, Reading, RowsKept, Servers, Visible};
 use crate::usage::store::UsageSink;
 
 /// The parts that are looked at.
@@ -40,6 +41,7 @@ pub(super) struct Observed {
     pub(super) limits: Arc<Registry>,
     pub(super) clock: Clock,
     pub(super) state_answers: Arc<AtomicBool>,
+    pub(super) prober: Arc<Prober>,
 }
 
 impl Observed {
@@ -51,6 +53,7 @@ impl Observed {
         let (of_cache, kept) = (Arc::clone(&self.state), Arc::clone(&self.cache));
         let (of_rules, rules_clock) = (Arc::clone(&self.state), self.clock.clone());
         let (of_limits, clock) = (Arc::clone(&self.state), self.clock.clone());
+        let (prober, sign_on) = (Arc::clone(&self.prober), self.prober.sign_on());
         let usage = self.usage_api(usage);
         AdminState {
             desk,
@@ -75,6 +78,8 @@ impl Observed {
             rules_trial: Arc::new(move |place, trial| {
                 trial_of(&of_rules, place, trial, &rules_clock)
             }),
+            probe: Arc::new(move |connection, probe| prober.probe(connection, probe)),
+            sign_on,
             usage,
         }
     }
@@ -155,7 +160,10 @@ fn reading(usage: &UsageConfig, state: &Arc<State>) -> Option<Reading> {
 /// The least that a workspace keeps its rows.
 fn days_kept(state: &State, visible: &Visible, usual_days: u64) -> u64 {
     let snapshot = state.snapshot.load();
-    let is_visible = |workspace: &Uuid| visible.as_ref().is_none_or(|ids| ids.contains(workspace));
+    let is_visible = |workspace: &Uuid| {
+        let is_it = |extent: &Extent| extent.workspace == *workspace;
+        visible.as_ref().is_none_or(|extents| extents.iter().any(is_it))
+    };
     let of_workspaces = snapshot
         .environments
         .values()

@@ -2,9 +2,11 @@
 //!
 //! Messages say what is wrong without showing the address: it may hold a password.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use super::resources::BaseUrl;
+use crate::secret::Secret;
 
 /// `scheme://user@host:port/path`, of which the last three may be missing.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,6 +106,9 @@ impl Host {
         if !text.starts_with('[') && !is_host_name(name) {
             return Err("must have a host: letters, digits, `-`, `_` and dots");
         }
+        if !text.starts_with('[') && is_odd_address(name) {
+            return Err("must have an IPv4 address as 127.0.0.1, or a name that ends in no number");
+        }
         Ok(Self { name: name.to_ascii_lowercase(), port })
     }
 }
@@ -118,6 +123,81 @@ fn is_host_name(name: &str) -> bool {
     // A dot at the end makes a name absolute.
     let name = name.strip_suffix('.').unwrap_or(name);
     name.len() <= 253 && name.split('.').all(is_label)
+}
+
+/// `2130706433`, `0x7f.1` and `0177.0.0.1` are addresses to some and names to others.
+fn is_odd_address(name: &str) -> bool {
+    let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next();
+    last.is_some_and(is_number) && name.parse::<Ipv4Addr>().is_err()
+}
+
+/// Decimal, octal or hexadecimal, as the C library reads a part of an address.
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x").or_else(|| label.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+/// How a connection to PostgreSQL is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SslMode {
+    Disable,
+    /// If the server can, whoever it is.
+    Prefer,
+    /// Encrypted, whoever the server is.
+    Require,
+    /// Encrypted, and to the server that has a certificate of its name.
+    VerifyFull,
+}
+
+/// The address of a PostgreSQL database, taken apart as far as TLS needs it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl {
+    /// What the client of PostgreSQL reads.
+    pub rest: Secret,
+    pub mode: SslMode,
+    /// PEM.
+    pub root: Option<PathBuf>,
+}
+
+impl PostgresUrl {
+    /// Reads a URL, or `name=value` with spaces between.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (start, parameters, between) = match text.split_once('?') {
+            Some((start, query)) if text.contains("://") => (Some(start), query, '&'),
+            _ if text.contains("://") => (Some(text), "", '&'),
+            _ => (None, text, ' '),
+        };
+        let (mut mode, mut root) = (None, None);
+        let mut kept = Vec::new();
+        for parameter in parameters.split(between).filter(|it| !it.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("sslmode", "disable")) => mode = Some(SslMode::Disable),
+                Some(("sslmode", "prefer")) => mode = Some(SslMode::Prefer),
+                Some(("sslmode", "require")) => mode = Some(SslMode::Require),
+                Some(("sslmode", "verify-full")) => mode = Some(SslMode::VerifyFull),
+                Some(("sslmode", _)) => {
+                    return Err("`sslmode` must be disable, prefer, require or verify-full");
+                }
+                Some(("sslrootcert", path)) => {
+                    root = Some(PathBuf::from(path.replace("%2F", "/")));
+                }
+                _ => kept.push(parameter),
+            }
+        }
+        // Who names authorities wants to be sure who the server is.
+        if root.is_some() && mode != Some(SslMode::VerifyFull) {
+            return Err("`sslrootcert` needs `sslmode=verify-full`");
+        }
+        let kept = kept.join(if start.is_some() { "&" } else { " " });
+        let rest = match start {
+            Some(start) if kept.is_empty() => start.to_owned(),
+            Some(start) => format!("{start}?{kept}"),
+            None => kept,
+        };
+        Ok(Self { rest: Secret::new(rest), mode: mode.unwrap_or(SslMode::Prefer), root })
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +242,9 @@ mod tests {
             "https://[::1]x/v1",
             "https://[nonsense]/v1",
             "https://a,b/v1",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://127.0.0.1./",
         ] {
             table += &format!("{text:<28} {}\n", base_url(text).unwrap_err());
         }
@@ -185,7 +268,46 @@ mod tests {
     https://[::1]x/v1            must have a port between 1 and 65535 after `:`, or none
     https://[nonsense]/v1        must have an IPv6 address in `[]`
     https://a,b/v1               must name one host
+    https://2130706433/          must have an IPv4 address as 127.0.0.1, or a name that ends in no number
+    https://0x7f.1/              must have an IPv4 address as 127.0.0.1, or a name that ends in no number
+    https://127.0.0.1./          must have an IPv4 address as 127.0.0.1, or a name that ends in no number
     ");
+    }
+
+    #[test]
+    fn address_of_postgres_says_how_it_is_secured() {
+        let read = |text: &str| {
+            let url = PostgresUrl::parse(text)?;
+            let root = url.root.map(|path| path.display().to_string());
+            Ok::<_, &str>((url.rest.expose().to_owned(), url.mode, root))
+        };
+        let is = |rest: &str, mode, root: Option<&str>| {
+            Ok((rest.to_owned(), mode, root.map(str::to_owned)))
+        };
+        let base = "postgres://u:p@db/x";
+        assert_eq!(read(base), is(base, SslMode::Prefer, None));
+        for (text, mode) in [
+            ("disable", SslMode::Disable),
+            ("prefer", SslMode::Prefer),
+            ("require", SslMode::Require),
+            ("verify-full", SslMode::VerifyFull),
+        ] {
+            assert_eq!(read(&format!("{base}?sslmode={text}")), is(base, mode, None));
+            let many = format!("{base}?hostaddr=1.2.3.4&sslmode={text}&connect_timeout=3");
+            let rest = format!("{base}?hostaddr=1.2.3.4&connect_timeout=3");
+            assert_eq!(read(&many), is(&rest, mode, None));
+        }
+        let full = format!("{base}?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem");
+        assert_eq!(read(&full), is(base, SslMode::VerifyFull, Some("/etc/ca.pem")));
+        assert_eq!(
+            read("host=/run user=u sslmode=require"),
+            is("host=/run user=u", SslMode::Require, None)
+        );
+        for wrong in ["sslmode=verify-ca", "sslmode=", "sslmode=REQUIRE", "sslrootcert=/ca"] {
+            assert!(read(&format!("{base}?{wrong}")).is_err(), "{wrong}");
+        }
+        let require = format!("{base}?sslmode=require&sslrootcert=/ca");
+        assert!(read(&require).is_err());
     }
 
     proptest! {

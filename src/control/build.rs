@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::{BufMut as _, BytesMut};
 use uuid::Uuid;
@@ -32,6 +33,7 @@ use crate::limit::{Level, Limit};
 use crate::net::health::Health;
 use crate::net::resolve::Name;
 use crate::provider::Provider;
+use crate::provider::aws::{AwsCredential, Signer};
 use crate::route::breaker::{Breaker, Rules};
 use crate::route::failure::{Cause, FailoverOn};
 use crate::rule::Rule;
@@ -231,7 +233,7 @@ impl Builder<'_> {
         let health = live.health(connection.health_check.as_ref(), &base_url, |check| {
             self.around.health(check, &base_url, &upstream_name)
         });
-        Arc::new(Connection {
+        let built = Arc::new(Connection {
             id,
             name: connection.name.as_str().into(),
             provider: connection.provider,
@@ -239,6 +241,7 @@ impl Builder<'_> {
             dialects: if connection.enabled { connection.dialects } else { Dialects::NONE },
             auth: connection.auth,
             api_version: connection.api_version.as_deref().map(Box::from),
+            signer: signer(connection, &base_url).map(Box::new),
             head: head_lines(connection, &base_url),
             base_url,
             upstream_name,
@@ -249,7 +252,9 @@ impl Builder<'_> {
                 &connection.limits,
             ),
             live,
-        })
+        });
+        self.built.snapshot.connections.insert(id, Arc::clone(&built));
+        built
     }
 
     /// Where a connection leads: its own address, the built-in provider, or its provider's address.
@@ -548,6 +553,7 @@ pub fn key_record(
             .map(|(name, value)| (Box::from(name.as_str()), Box::from(value.as_str())))
             .collect(),
         limits,
+        used_min: AtomicU32::new(0),
     }
 }
 
@@ -621,18 +627,28 @@ fn failover_on(on: &resources::FailoverOn) -> FailoverOn {
     FailoverOn::new(&causes, &on.statuses)
 }
 
+/// What signs the requests of a connection; `None` where the credential itself is shown.
+fn signer(connection: &resources::Connection, url: &BaseUrl) -> Option<Signer> {
+    if connection.provider != Provider::Bedrock || connection.auth != Auth::ApiKey {
+        return None;
+    }
+    match AwsCredential::read(connection.credential.as_ref()?.expose()) {
+        Ok(AwsCredential::Keys(keys)) => {
+            Some(Signer::new(keys, connection.region.as_deref()?, &url.authority()))
+        }
+        Ok(AwsCredential::ApiKey) | Err(_) => None,
+    }
+}
+
 /// Host and credential as lines of a head.
 fn head_lines(connection: &resources::Connection, url: &BaseUrl) -> HeadLines {
     let mut lines = BytesMut::new();
     lines.put_slice(b"host: ");
-    let is_v6 = url.host.contains(':');
-    let host = if is_v6 { format!("[{}]", url.host) } else { url.host.clone() };
-    lines.put_slice(host.as_bytes());
-    if url.port != if url.is_tls { 443 } else { 80 } {
-        lines.put_slice(format!(":{}", url.port).as_bytes());
-    }
+    lines.put_slice(url.authority().as_bytes());
     lines.put_slice(b"\r\n");
-    if let (Auth::ApiKey, Some(credential)) = (connection.auth, &connection.credential) {
+    if let (Auth::ApiKey, Some(credential), None) =
+        (connection.auth, &connection.credential, signer(connection, url))
+    {
         let name = connection.provider.credential_header().start();
         lines.put_slice(name.as_bytes());
         lines.put_slice(credential.expose().as_bytes());

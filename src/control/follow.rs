@@ -2,6 +2,7 @@
 //! made one.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::config::document::{Node, Table, Value};
@@ -15,7 +16,7 @@ use crate::control::seal::Vault;
 use crate::control::snapshot::{KeyRecord, Snapshot};
 use crate::control::store::copy::LastKnown;
 use crate::control::store::secrets::{self, KeyChanges, KeyRow};
-use crate::control::store::{self, Store};
+use crate::control::store::{self, Store, StoreError};
 use crate::id::{EnvironmentId, VirtualKeyId};
 
 /// The store, and the state that follows it.
@@ -51,6 +52,29 @@ impl Follower {
     /// The revision in force.
     pub fn revision(&self) -> Option<i64> {
         lock(&self.followed).revision
+    }
+
+    /// Writes down when keys were last used. What cannot be written now is written the next time.
+    pub fn keep_uses(&self) -> Result<(), StoreError> {
+        const AT_ONCE: usize = 1_000;
+        let used = self.state.keys.take_used();
+        for (n, part) in used.chunks(AT_ONCE).enumerate() {
+            let kept = self.store.write(|tx| {
+                for (key, minute) in part {
+                    let at = i64::from(*minute) * 60_000_000;
+                    tx.set_last_used((key.id.0, key.caller.workspace.0), at)?;
+                }
+                tx.keep();
+                Ok::<_, StoreError>(())
+            });
+            if let Err(error) = kept {
+                for (key, minute) in used.iter().skip(n * AT_ONCE) {
+                    key.used_min.fetch_max(*minute, Ordering::Relaxed);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Whether a limit is to be counted over all nodes.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use crate::net::health::Health;
 use crate::net::resolve::Name;
 use crate::price::{Price, catalogue};
 use crate::provider::Provider;
+use crate::provider::aws::Signer;
 use crate::route::failure::FailoverOn;
 use crate::rule::Rule;
 use crate::telemetry::metrics::ProviderLabel;
@@ -33,6 +35,8 @@ pub const AUTO: &str = "auto";
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub environments: HashMap<EnvironmentId, Arc<Environment>>,
+    /// All, whether a request can come to them or not.
+    pub connections: HashMap<ConnectionId, Arc<Connection>>,
 }
 
 /// A stage of a workspace. What a key can see is in here and nowhere else.
@@ -147,6 +151,8 @@ pub struct Connection {
     pub base_url: BaseUrl,
     /// Of Azure's older paths, which name the deployment.
     pub api_version: Option<Box<str>>,
+    /// Of a connection to Amazon with static keys: what its requests are signed with.
+    pub signer: Option<Box<Signer>>,
     /// The lines of the head that are the same for every request: host and credential.
     pub head: HeadLines,
     pub upstream_name: Arc<Name>,
@@ -173,6 +179,8 @@ pub struct KeyRecord {
     /// Sorted by key.
     pub metadata_defaults: Vec<(Box<str>, Box<str>)>,
     pub limits: Option<Arc<Limits>>,
+    /// The minute of the last request since 1970 UTC, until it is written down; else 0.
+    pub used_min: AtomicU32,
 }
 
 impl std::fmt::Debug for HeadLines {
@@ -316,6 +324,14 @@ impl KeyRecord {
     pub fn allows_endpoint(&self, endpoint: Endpoint) -> bool {
         // What lists the models a key may use needs no scope of its own.
         endpoint == Endpoint::Models || self.scopes.endpoints.allows(&endpoint)
+    }
+
+    /// Notes that the key was used. Most requests find it noted.
+    pub fn mark_used(&self, unix_micros: i64) {
+        let minute = u32::try_from(unix_micros / 60_000_000).unwrap_or(0);
+        if self.used_min.load(Ordering::Relaxed) != minute {
+            self.used_min.store(minute, Ordering::Relaxed);
+        }
     }
 
     pub fn is_expired(&self, unix_micros: i64) -> bool {

@@ -9,8 +9,14 @@ pub enum Dialect {
     Responses,
     /// Anthropic Messages, with `count_tokens`.
     Messages,
-    /// Google's `generateContent`. No endpoint of ours speaks it; providers do.
+    /// Google's `generateContent`.
     Gemini,
+    /// `Converse` of Amazon Bedrock. No endpoint of ours speaks it; that provider does.
+    Converse,
+    /// Cohere's chat of version 2. No endpoint of ours speaks it; that provider does.
+    Cohere,
+    /// Ollama's `/api/chat` and `/api/generate`. Providers are asked in others.
+    Ollama,
     Embeddings,
     /// `OpenAI`'s legacy Completions.
     Completions,
@@ -21,11 +27,14 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Chat,
         Self::Responses,
         Self::Messages,
         Self::Gemini,
+        Self::Converse,
+        Self::Cohere,
+        Self::Ollama,
         Self::Embeddings,
         Self::Completions,
         Self::Moderations,
@@ -41,6 +50,9 @@ impl Dialect {
             Self::Responses => "responses",
             Self::Messages => "messages",
             Self::Gemini => "gemini",
+            Self::Converse => "converse",
+            Self::Cohere => "cohere",
+            Self::Ollama => "ollama",
             Self::Embeddings => "embeddings",
             Self::Completions => "completions",
             Self::Moderations => "moderations",
@@ -58,6 +70,8 @@ impl Dialect {
     pub const fn envelope(self) -> Envelope {
         match self {
             Self::Messages => Envelope::Anthropic,
+            Self::Gemini => Envelope::Google,
+            Self::Ollama => Envelope::Ollama,
             _ => Envelope::OpenAi,
         }
     }
@@ -68,6 +82,25 @@ impl Dialect {
 pub enum Envelope {
     OpenAi,
     Anthropic,
+    Google,
+    Ollama,
+}
+
+/// The word that Google has for a status.
+pub const fn google_status(status: u16) -> &'static str {
+    match status {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        409 => "ABORTED",
+        429 => "RESOURCE_EXHAUSTED",
+        499 => "CANCELLED",
+        501 => "UNIMPLEMENTED",
+        503 | 529 => "UNAVAILABLE",
+        408 | 504 => "DEADLINE_EXCEEDED",
+        400..=498 => "INVALID_ARGUMENT",
+        _ => "INTERNAL",
+    }
 }
 
 /// A set of dialects, as what a connection speaks.
@@ -109,6 +142,14 @@ pub enum Endpoint {
     Responses,
     Messages,
     CountTokens,
+    /// `POST /v1beta/models/{model}:generateContent`: the model is in the path.
+    GenerateContent,
+    /// `POST /v1beta/models/{model}:streamGenerateContent?alt=sse`.
+    StreamGenerateContent,
+    /// Ollama's `POST /api/chat`.
+    OllamaChat,
+    /// Ollama's `POST /api/generate`.
+    OllamaGenerate,
     Embeddings,
     Completions,
     Moderations,
@@ -126,11 +167,15 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::ChatCompletions,
         Self::Responses,
         Self::Messages,
         Self::CountTokens,
+        Self::GenerateContent,
+        Self::StreamGenerateContent,
+        Self::OllamaChat,
+        Self::OllamaGenerate,
         Self::Embeddings,
         Self::Completions,
         Self::Moderations,
@@ -152,6 +197,9 @@ impl Endpoint {
             Self::Responses | Self::StoredResponse => "responses",
             Self::Messages => "messages",
             Self::CountTokens => "messages/count_tokens",
+            Self::GenerateContent | Self::StreamGenerateContent => "generateContent",
+            Self::OllamaChat => "api/chat",
+            Self::OllamaGenerate => "api/generate",
             Self::Embeddings => "embeddings",
             Self::Completions => "completions",
             Self::Moderations => "moderations",
@@ -171,6 +219,8 @@ impl Endpoint {
             Self::ChatCompletions | Self::Models => Dialect::Chat,
             Self::Responses | Self::StoredResponse => Dialect::Responses,
             Self::Messages | Self::CountTokens => Dialect::Messages,
+            Self::GenerateContent | Self::StreamGenerateContent => Dialect::Gemini,
+            Self::OllamaChat | Self::OllamaGenerate => Dialect::Ollama,
             Self::Embeddings => Dialect::Embeddings,
             Self::Completions => Dialect::Completions,
             Self::Moderations => Dialect::Moderations,

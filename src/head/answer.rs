@@ -3,7 +3,9 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
+
+use super::fields::Fields;
 
 /// Beyond this no provider's head goes.
 pub const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -13,7 +15,7 @@ const HEADERS_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerHead {
     pub status: u16,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub framing: Framing,
     /// The upstream takes another request on this connection.
     pub is_kept: bool,
@@ -54,7 +56,7 @@ fn parse(head: &Bytes) -> Result<AnswerHead, Malformed> {
     if !parsed.is_ok_and(|parsed| parsed.is_complete()) {
         return Err(Malformed);
     }
-    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    let mut headers = Fields::with_capacity(response.headers.len());
     let (mut has_encoding, mut has_connection) = (false, false);
     for line in &*response.headers {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed)?;
@@ -75,11 +77,11 @@ fn parse(head: &Bytes) -> Result<AnswerHead, Malformed> {
     Ok(AnswerHead { status, headers, framing, is_kept })
 }
 
-fn framing(status: u16, headers: &HeaderMap) -> Result<Framing, Malformed> {
+fn framing(status: u16, headers: &Fields) -> Result<Framing, Malformed> {
     if matches!(status, 100..200 | 204 | 304) {
         return Ok(Framing::None);
     }
-    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING);
     if let Some(encoding) = encodings.next() {
         let is_chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
         let is_alone = encodings.next().is_none();
@@ -108,9 +110,9 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Whether `Connection` says that the connection stays open; `otherwise` when it says nothing.
-fn keeps_open(headers: &HeaderMap, otherwise: bool) -> bool {
+fn keeps_open(headers: &Fields, otherwise: bool) -> bool {
     let has = |wanted: &[u8]| {
-        headers.get_all(header::CONNECTION).iter().any(|value| {
+        headers.get_all(header::CONNECTION).any(|value| {
             let mut options = value.as_bytes().split(|byte| *byte == b',');
             options.any(|option| option.trim_ascii().eq_ignore_ascii_case(wanted))
         })
@@ -179,7 +181,7 @@ mod tests {
     #[test]
     fn length_beside_chunks_is_not_passed_on() {
         let head = head("HTTP/1.1 200 OK\ncontent-length: 5\ntransfer-encoding: chunked\n\n");
-        assert!(!head.unwrap().headers.contains_key(header::CONTENT_LENGTH));
+        assert!(!head.unwrap().headers.contains(header::CONTENT_LENGTH));
     }
 
     #[test]
@@ -213,7 +215,7 @@ mod tests {
                 }
             };
             prop_assert_eq!(head.framing, Framing::Length(9));
-            prop_assert_eq!(&head.headers["x-a"], "b c");
+            prop_assert_eq!(head.headers.get(HeaderName::from_static("x-a")).unwrap(), "b c");
         }
 
         #[test]

@@ -9,6 +9,7 @@ pub mod answer;
 pub mod check;
 pub mod chunked;
 mod error;
+pub mod fields;
 mod table;
 
 pub use self::error::HeadError;

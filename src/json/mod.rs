@@ -7,7 +7,7 @@ mod multipart;
 mod scan;
 mod splice;
 
-pub use additions::{Additions, Place, Taken, is_fim};
+pub use additions::{Additions, GOOGLE, OLLAMA, Place, Taken, is_fim};
 pub(crate) use cursor::top_level_strings;
 pub use multipart::{MultipartScan, scan_multipart};
 pub use scan::{Metadata, Model, Scan, ScanError, Sluice, StreamOptions, scan};

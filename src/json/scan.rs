@@ -70,6 +70,8 @@ impl From<Broken> for ScanError {
 pub struct Scan {
     pub model: Option<Model>,
     pub is_stream: bool,
+    /// `stream` is there and false.
+    pub is_stream_refused: bool,
     pub stream_options: StreamOptions,
     /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`.
     pub max_tokens: Option<u64>,
@@ -272,7 +274,11 @@ impl Scanner<'_> {
     fn value(&mut self, field: Field, end_user: &mut EndUser) -> Result<(), ScanError> {
         match field {
             Field::Model => self.scan.model = Some(self.model()?),
-            Field::Stream => self.scan.is_stream = self.boolean("stream")?.unwrap_or(false),
+            Field::Stream => {
+                let told = self.boolean("stream")?;
+                self.scan.is_stream = told == Some(true);
+                self.scan.is_stream_refused = told == Some(false);
+            }
             Field::StreamOptions => self.scan.stream_options = self.stream_options()?,
             Field::Messages | Field::Input => self.cursor.skip_value(1)?,
             Field::MaxTokens | Field::MaxCompletionTokens | Field::MaxOutputTokens => {

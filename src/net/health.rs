@@ -217,7 +217,7 @@ fn http_check(
     }
     let mut check = HttpHealthCheck::new(&base_url.host, base_url.is_tls);
     check.req.set_uri(uri);
-    check.req.insert_header("host", authority(base_url)).map_err(|_header| invalid())?;
+    check.req.insert_header("host", base_url.authority()).map_err(|_header| invalid())?;
     check.consecutive_failure = config.unhealthy_after;
     check.consecutive_success = config.healthy_after;
     check.peer_template.options.connection_timeout = Some(config.timeout);
@@ -231,15 +231,6 @@ fn http_check(
     }));
     check.set_connector(Connector::new(options));
     Ok(check)
-}
-
-fn authority(base_url: &BaseUrl) -> String {
-    let BaseUrl { host, port, is_tls, path: _ } = base_url;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    match (is_tls, port) {
-        (true, 443) | (false, 80) => host,
-        _ => format!("{host}:{port}"),
-    }
 }
 
 #[cfg(test)]
@@ -379,7 +370,7 @@ mod tests {
     fn path_that_is_none_is_refused() {
         let base_url =
             BaseUrl { is_tls: true, host: "::1".to_owned(), port: 8443, path: "/v1".to_owned() };
-        assert_eq!(authority(&base_url), "[::1]:8443");
+        assert_eq!(base_url.authority(), "[::1]:8443");
         for path in ["health", "", "/a b", "http://elsewhere/"] {
             assert!(http_check(&config(None), &base_url, path, None).is_err(), "{path}");
         }

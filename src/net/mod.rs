@@ -6,3 +6,4 @@ pub mod health;
 pub mod peer;
 pub mod pool;
 pub mod resolve;
+pub mod turn;

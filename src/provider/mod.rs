@@ -1,11 +1,13 @@
 //! What differs between providers: address, authentication, dialects.
 
+pub mod aws;
+pub mod errors;
 mod presets;
 
 use self::presets::PRESETS;
 pub use self::presets::Preset;
 use crate::dialect::{Dialect, Dialects};
-use crate::translate::Quirks;
+use crate::translate::{Embedder, Host, Quirks};
 
 /// A kind of upstream API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,22 +110,24 @@ impl Provider {
     /// The dialects that this provider speaks by itself, byte for byte.
     pub fn dialects(self) -> Dialects {
         use Dialect::{
-            Audio, Chat, Completions, Embeddings, Gemini, Images, Messages, Moderations, Rerank,
-            Responses,
+            Audio, Chat, Cohere, Completions, Converse, Embeddings, Gemini, Images, Messages,
+            Moderations, Rerank, Responses,
         };
         let dialects: &[Dialect] = match self {
             Self::OpenAi => &[Chat, Responses, Embeddings, Completions, Moderations, Images, Audio],
             Self::AzureOpenAi => &[Chat, Responses, Embeddings, Completions, Images, Audio],
             Self::Gemini => &[Gemini],
             Self::Anthropic => &[Messages],
-            Self::Cohere => &[Rerank],
+            Self::Cohere => &[Cohere, Rerank],
             Self::Compatible(_) => {
                 &[Chat, Embeddings, Completions, Moderations, Rerank, Images, Audio]
             }
             Self::Simulated => {
-                return Dialect::ALL.into_iter().filter(|dialect| *dialect != Gemini).collect();
+                let others = [Gemini, Converse, Cohere, Dialect::Ollama];
+                return Dialect::ALL.into_iter().filter(|it| !others.contains(it)).collect();
             }
-            Self::Bedrock | Self::Vertex => &[],
+            Self::Bedrock => &[Converse],
+            Self::Vertex => &[],
         };
         dialects.iter().copied().collect()
     }
@@ -136,8 +140,42 @@ impl Provider {
                 ("resource", "the name in https://NAME.openai.azure.com, in place of a base_url"),
                 ("api_version", "for the older paths, which name a deployment"),
             ],
+            Self::Bedrock => &[("region", "where the models run, as us-east-1; gives the address")],
             _ => &[],
         }
+    }
+
+    /// Where the models run, for dialects that another provider made.
+    pub const fn host(self) -> Host {
+        match self {
+            Self::Bedrock => Host::Bedrock,
+            Self::Vertex => Host::Vertex,
+            _ => Host::Own,
+        }
+    }
+
+    /// The dialects that `upstream_model` is asked in, of a provider that speaks `dialects`: Amazon
+    /// has Anthropic's models in Anthropic's own.
+    pub fn dialects_of(self, dialects: Dialects, upstream_model: &str) -> Dialects {
+        let is_hosted = self == Self::Bedrock && dialects.contains(Dialect::Converse);
+        if is_hosted && upstream_model.contains("anthropic.claude") {
+            Dialects::NONE.with(Dialect::Messages)
+        } else {
+            dialects
+        }
+    }
+
+    /// Whose embeddings `upstream_model` makes, where they are not as `OpenAI` has them.
+    pub fn embedder(self, dialects: Dialects, upstream_model: &str) -> Option<Embedder> {
+        let embedder = match self {
+            Self::Gemini => Embedder::Gemini,
+            Self::Cohere => Embedder::Cohere,
+            Self::Bedrock if upstream_model.contains("titan-embed") => Embedder::Titan,
+            Self::Bedrock if upstream_model.contains("cohere.embed") => Embedder::BedrockCohere,
+            _ => return None,
+        };
+        // A connection that is disabled speaks nothing.
+        (dialects != Dialects::NONE).then_some(embedder)
     }
 
     /// How it differs from the dialect that requests are translated into for it.

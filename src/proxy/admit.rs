@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 use crate::control::State;
 use crate::control::snapshot::{Environment, KeyRecord, Snapshot};
 use crate::dialect::Endpoint;
+use crate::head::fields::Fields;
 use crate::key;
 use crate::proxy::headers::presented_keys;
 use crate::proxy::routes::PathScope;
@@ -52,7 +51,7 @@ impl Unknown {
 }
 
 /// Finds the key that a request presents.
-pub fn identify(headers: &HeaderMap, state: &State, snapshot: &Snapshot) -> Result<Known, Unknown> {
+pub fn identify(headers: &Fields, state: &State, snapshot: &Snapshot) -> Result<Known, Unknown> {
     let presented = presented_keys(headers);
     let text = presented.virtual_key.ok_or(Unknown::Missing)?;
     key::check(text).map_err(|_| Unknown::Malformed)?;
@@ -77,6 +76,7 @@ pub fn admit(
     if !is_usable {
         return Err(Rejection::KeyRefused);
     }
+    known.key.mark_used(unix_micros);
     // Before the endpoint: the answer must be the same whether or not the named place exists.
     if let Some(scope) = scope
         && !known.environment.is_named(scope.workspace, scope.environment)

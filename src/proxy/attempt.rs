@@ -8,13 +8,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
-use pingora_timeout::tokio_timeout as timeout;
+use bytes::{BufMut as _, BytesMut};
+use http::{HeaderName, HeaderValue, header};
 
 use crate::control::live::lock;
 use crate::control::snapshot::Target;
+use crate::head::fields::Fields;
 use crate::json::Spliced;
+use crate::provider::aws::Signed;
+use crate::provider::errors::Said;
 use crate::proxy::call::Outgoing;
 use crate::proxy::convert::{Conversion, in_path};
 use crate::proxy::forward::{LastAnswer, Request, Turn, credential};
@@ -27,14 +29,13 @@ use crate::route::retry_after::parse_retry_after;
 use crate::usage::record::AttemptRow;
 use crate::usage::tap::{End, Opening};
 
-/// Of a failed attempt's answer, this much is kept for the client.
-const LAST_ANSWER_BYTES_MAX: usize = 64 * 1024;
-const LAST_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// A JSON answer up to this size is complete before any of it goes to the client.
 const WHOLE_BYTES_MAX: usize = 256 * 1024;
 /// What is held of a stream until its first content.
 const HELD_FRAMES_MAX: u64 = 64;
 const HELD_BYTES_MAX: usize = 256 * 1024;
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// That a pooled connection had been closed before the request reached it shows within a round trip.
 /// What breaks later may have been executed, and is not sent to the same provider again unasked.
@@ -55,7 +56,7 @@ pub struct Try<'a> {
 /// An answer that counts. Its beginning may have been read already.
 pub struct Answer {
     pub status: u16,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: Box<Body>,
     pub target: Arc<Target>,
     pub turn: Turn,
@@ -74,9 +75,9 @@ pub struct Failed {
 }
 
 /// Why there is no answer to hold.
-struct NoAnswer {
-    failure: Failure,
-    answer: Option<LastAnswer>,
+pub(super) struct NoAnswer {
+    pub(super) failure: Failure,
+    pub(super) answer: Option<LastAnswer>,
 }
 
 impl From<Failure> for NoAnswer {
@@ -138,7 +139,7 @@ impl Try<'_> {
     }
 
     /// Sends the request and reads until it is clear that the answer counts.
-    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
+    async fn answer(&self, row: &mut AttemptRow) -> Result<(u16, Fields, Box<Body>), NoAnswer> {
         let outgoing = match self.conversion {
             None => self.request.call.outgoing(&self.target.upstream_model),
             Some(conversion) => Outgoing { body: conversion.body.clone(), has_usage_chunk: false },
@@ -151,7 +152,7 @@ impl Try<'_> {
         row.status = Some(status);
         if !is_success(status) {
             // Rare and large: on the heap.
-            return Box::pin(self.refused(status, headers, sent)).await;
+            return Box::pin(self.refused((status, headers), sent, row)).await;
         }
         let body = match self.conversion {
             None => Body::new(self.request, &headers, sent, outgoing.has_usage_chunk)?,
@@ -169,7 +170,7 @@ impl Try<'_> {
     /// Sends on a pooled connection if there is one. The upstream may have closed it in the same
     /// moment: then the request is sent once more, on a new one.
     async fn send(&self, body: &Spliced, has_left: &mut bool) -> Result<Sent, Failure> {
-        let head = self.head(body.len());
+        let head = self.head(body);
         let mut is_new_wanted = false;
         let mut now = self.began;
         loop {
@@ -226,12 +227,16 @@ impl Try<'_> {
     }
 
     /// The head of the request, built from nothing.
-    fn head(&self, body_bytes: usize) -> BytesMut {
+    fn head(&self, body: &Spliced) -> BytesMut {
         let connection = &*self.target.connection;
         let (path, forwarded) = match self.conversion {
-            None => (self.request.call.endpoint.name(), &self.request.forwarded),
-            Some(conversion) => (&*conversion.path, &conversion.forwarded),
+            None => {
+                let path = self.request.call.upstream_path(&self.target.upstream_model);
+                (path, &self.request.forwarded)
+            }
+            Some(conversion) => (conversion.path.clone(), &conversion.forwarded),
         };
+        let path = &*path;
         let mut head = BytesMut::with_capacity(256 + forwarded.len() + connection.head.0.len());
         head.put_slice(b"POST ");
         head.put_slice(connection.base_url.path.as_bytes());
@@ -249,57 +254,23 @@ impl Try<'_> {
         });
         head.put_slice(&connection.head.0);
         passthrough_line(connection, self.request.passthrough, &mut head);
+        if let Some(signer) = &connection.signer {
+            let path = format!("{}/{path}", connection.base_url.path);
+            let unix_s = self.gateway.clock.unix_micros() / 1_000_000;
+            let body = body.parts();
+            signer.lines(&Signed { method: "POST", path: &path, body, unix_s }, &mut head);
+        }
         head.put_slice(forwarded);
         head.put_slice(b"content-length: ");
-        head.put_slice(body_bytes.to_string().as_bytes());
+        head.put_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         head.put_slice(b"\r\n\r\n");
         head
     }
 
-    /// An answer other than 2xx: passed on when it is about the caller's own request, else a failure.
-    async fn refused(
-        &self,
-        status: u16,
-        headers: HeaderMap,
-        mut sent: Sent,
-    ) -> Result<(u16, HeaderMap, Box<Body>), NoAnswer> {
-        let retry_after = self.retry_after(&headers);
-        let failure = Failure::Status { status, retry_after };
-        let verdict = self.judge(&failure);
-        let is_passed = !verdict.fails_over && verdict.answer == failure::Answer::Upstreams;
-        if is_passed && self.conversion.is_none() {
-            let body = Body::opaque(self.request, &headers, sent)?;
-            return Ok((status, headers, Box::new(body)));
-        }
-        // What will not be shown is not waited for.
-        if !(400..600).contains(&status) {
-            return Err(failure.into());
-        }
-        let read = timeout(LAST_ANSWER_TIME_MAX, read_short(&mut sent));
-        let mut answer = match read.await {
-            Ok(Some(body)) => {
-                sent.release(&self.gateway.pool);
-                Some(LastAnswer { status, headers, body })
-            }
-            _ => None,
-        };
-        if let (Some(conversion), Some(answer)) = (self.conversion, &mut answer) {
-            conversion.translate_error(answer);
-        }
-        match answer {
-            Some(LastAnswer { status, headers, body }) if is_passed => {
-                let client = self.request.call.endpoint.dialect();
-                let body = Body::translated_error(client, body);
-                Ok((status, headers, Box::new(body)))
-            }
-            answer => Err(NoAnswer { failure, answer }),
-        }
-    }
-
-    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    pub(super) fn retry_after(&self, headers: &Fields) -> Option<Duration> {
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let now_unix_s = self.gateway.clock.unix_micros() / 1_000_000;
-        parse_retry_after(text("retry-after"), text("retry-after-ms"), now_unix_s)
+        parse_retry_after(text(&header::RETRY_AFTER), text(&RETRY_AFTER_MS), now_unix_s)
     }
 
     /// Reads a stream until its first content, or until an error says that there will be none.
@@ -328,11 +299,7 @@ impl Try<'_> {
 
     /// An error before any content. What is the caller's own fault is passed on as it came.
     fn early_error(&self, end: Option<&End>) -> Result<(), Failure> {
-        let status = match end {
-            Some(End::Error(error)) => error.status,
-            _ => None,
-        };
-        let failure = Failure::EarlyError { status, retry_after: None };
+        let failure = self.early_failure(end);
         let verdict = self.judge(&failure);
         if !verdict.fails_over && verdict.answer == failure::Answer::Upstreams {
             Ok(())
@@ -341,7 +308,18 @@ impl Try<'_> {
         }
     }
 
-    fn judge(&self, failure: &Failure) -> Verdict {
+    fn early_failure(&self, end: Option<&End>) -> Failure {
+        let (status, reason) = match end {
+            Some(End::Error(error)) => {
+                let said = Said::in_event(error);
+                (error.status, self.target.connection.provider.reason(error.status, &said))
+            }
+            _ => (None, None),
+        };
+        Failure::EarlyError { status, reason, retry_after: None }
+    }
+
+    pub(super) fn judge(&self, failure: &Failure) -> Verdict {
         judge(failure, Stage::Held, credential(self.target), self.request.failover_on)
     }
 
@@ -355,8 +333,12 @@ impl Try<'_> {
             body.return_alarm(alarm);
             if body.is_done() {
                 return body.check_whole().map_err(|failure| {
+                    let failure = match failure {
+                        Failure::EarlyError { .. } => self.early_failure(body.end()),
+                        failure => failure,
+                    };
                     let answer = body.take_failed().map(|(status, body)| {
-                        let headers = HeaderMap::from_iter([json_type()]);
+                        let headers = Fields::from_iter([json_type()]);
                         LastAnswer { status, headers, body }
                     });
                     NoAnswer { failure, answer }
@@ -370,15 +352,15 @@ impl Try<'_> {
 }
 
 /// The older paths of Azure. Responses have no deployment in theirs.
-fn of_azure_deployment(deployment: &str, path: &str, version: &str) -> String {
+pub(super) fn of_azure_deployment(deployment: &str, path: &str, version: &str) -> String {
     match path {
         "responses" => format!("{path}?api-version={version}"),
-        _ => format!("deployments/{}/{path}?api-version={version}", in_path(deployment)),
+        _ => format!("deployments/{}/{path}?api-version={version}", in_path(deployment, "@:")),
     }
 }
 
 /// The header of an error that is ours to write.
-pub(super) fn json_type() -> (header::HeaderName, HeaderValue) {
+pub(super) fn json_type() -> (HeaderName, HeaderValue) {
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
 }
 
@@ -389,21 +371,8 @@ const fn is_success(status: u16) -> bool {
 /// Whether a pooled connection was closed by the upstream before the request reached it.
 struct IsStale(bool);
 
-/// A short body, or `None` when it breaks; what is over the bound is left away.
-async fn read_short(sent: &mut Sent) -> Option<Bytes> {
-    let mut body = BytesMut::new();
-    while let Ok(part) = sent.read().await {
-        let Some(part) = part else { return Some(body.freeze()) };
-        if LAST_ANSWER_BYTES_MAX < body.len() + part.len() {
-            return None;
-        }
-        body.extend_from_slice(&part);
-    }
-    None
-}
-
 /// Whether a header says JSON.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &Fields) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
         value.len() >= 16

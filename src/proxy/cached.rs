@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora_timeout::tokio_timeout as timeout;
 
 use crate::cache::key::{self, Keyed, Place};
 use crate::cache::replay::{Form, Wanted, has_usage, replay};
 use crate::cache::{Entry, Flight, Joined, Of, State, ended};
 use crate::control::snapshot::{CacheRules, Target};
+use crate::head::fields::Fields;
 use crate::price;
 use crate::proxy::admit::Known;
 use crate::proxy::attempt::Answer;
@@ -83,7 +84,7 @@ enum Wish {
 }
 
 impl Wish {
-    fn read(headers: &HeaderMap) -> Self {
+    fn read(headers: &Fields) -> Self {
         match headers.get(&X_SLUICE_CACHE).map(HeaderValue::as_bytes) {
             Some(b"no-cache") => Self::NoCache,
             Some(b"no-store") => Self::NoStore,

@@ -1,19 +1,22 @@
 //! The body of a request, read whole, and what it asks for.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::header;
 use pingora_error::{BError, ErrorType};
 use pingora_timeout::tokio_timeout as timeout;
 
 use crate::dialect::{Dialect, Endpoint};
+use crate::head::fields::Fields;
 use crate::id::ConnectionId;
 use crate::json::{
-    Additions, MultipartScan, Place, Scan, ScanError, Splice, Spliced, Taken, scan, scan_multipart,
-    splice_form_model,
+    Additions, GOOGLE, MultipartScan, OLLAMA, Place, Scan, ScanError, Splice, Spliced, Taken, scan,
+    scan_multipart, splice_form_model,
 };
 use crate::proxy::client::Client;
+use crate::proxy::convert::in_path;
 use crate::proxy::options::Options;
 use crate::proxy::serve::Stop;
 use crate::rejection::{BadRequest, Rejection};
@@ -64,8 +67,20 @@ pub struct Outgoing {
 
 impl Call {
     /// Understands a body, or says what is wrong with it.
-    pub fn parse(endpoint: Endpoint, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
-        if headers.contains_key(header::CONTENT_ENCODING) {
+    ///
+    /// The model is in the path of some endpoints, and in the body of all others.
+    pub fn parse(
+        (endpoint, model): (Endpoint, Option<&str>),
+        (headers, query): (&Fields, Option<&str>),
+        body: Bytes,
+    ) -> Result<Self, Rejection> {
+        if endpoint == Endpoint::StreamGenerateContent && !says_events(query) {
+            return Err(Rejection::invalid_request(
+                "streams are server-sent events; ask for them with `?alt=sse`",
+                Some("alt"),
+            ));
+        }
+        if headers.contains(header::CONTENT_ENCODING) {
             return Err(Rejection::invalid_request(
                 "compressed request bodies are not accepted; send it without `content-encoding`",
                 Some("content-encoding"),
@@ -77,22 +92,39 @@ impl Call {
             Some(content_type) if is_multipart(content_type) && takes_forms(endpoint) => {
                 Self::parse_form(endpoint, headers, content_type, body)
             }
-            Some(content_type) if !is_json(content_type) => Err(Rejection::invalid_request(
-                "the body must be JSON; send it with `content-type: application/json`",
-                Some("content-type"),
-            )),
-            _ => Self::parse_json(endpoint, headers, body),
+            // Its own server takes whatever is sent.
+            Some(content_type)
+                if !is_json(content_type) && endpoint.dialect() != Dialect::Ollama =>
+            {
+                Err(Rejection::invalid_request(
+                    "the body must be JSON; send it with `content-type: application/json`",
+                    Some("content-type"),
+                ))
+            }
+            _ => Self::parse_json((endpoint, model), headers, body),
         }
     }
 
-    fn parse_json(endpoint: Endpoint, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
+    fn parse_json(
+        (endpoint, model): (Endpoint, Option<&str>),
+        headers: &Fields,
+        body: Bytes,
+    ) -> Result<Self, Rejection> {
         let mut found = scan(&body).map_err(|error| bad_body(&error))?;
-        let model = found.model.as_ref().ok_or_else(missing_model)?.name.clone();
+        let model = match model {
+            Some(model) => decoded(model).ok_or_else(missing_model)?,
+            None => found.model.as_ref().ok_or_else(missing_model)?.name.clone(),
+        };
         let options = Options::read(headers, found.sluice.as_deref())?;
         Ok(Self {
             endpoint,
             model,
-            is_stream: found.is_stream && streams(endpoint),
+            is_stream: match endpoint {
+                Endpoint::StreamGenerateContent => true,
+                // There a stream is what comes unless it is refused.
+                Endpoint::OllamaChat | Endpoint::OllamaGenerate => !found.is_stream_refused,
+                endpoint => found.is_stream && streams(endpoint),
+            },
             body,
             max_tokens: found.max_tokens,
             end_user: options.end_user.clone().or_else(|| found.end_user.take()),
@@ -105,7 +137,7 @@ impl Call {
 
     fn parse_form(
         endpoint: Endpoint,
-        headers: &HeaderMap,
+        headers: &Fields,
         content_type: &str,
         body: Bytes,
     ) -> Result<Self, Rejection> {
@@ -135,13 +167,29 @@ impl Call {
     /// if the client had written it so, but for whom it acts for.
     pub fn add(&mut self, additions: &Additions) -> Result<(), Rejection> {
         let Form::Json(_) = self.form else { return Ok(()) };
-        let body =
-            additions.apply(&self.body, taken(self.endpoint)).map_err(|error| bad_body(&error))?;
+        let added = match self.endpoint.dialect() {
+            Dialect::Gemini => additions.apply_nested(&self.body, &GOOGLE),
+            Dialect::Ollama => additions.apply_nested(&self.body, &OLLAMA),
+            _ => additions.apply(&self.body, taken(self.endpoint)),
+        };
+        let body = added.map_err(|error| bad_body(&error))?;
         let found = scan(&body).map_err(|error| bad_body(&error))?;
         self.max_tokens = found.max_tokens;
         self.form = Form::Json(Box::new(found));
         self.body = body;
         Ok(())
+    }
+
+    /// What follows the base URL of a target that is asked in the client's own dialect.
+    pub fn upstream_path(&self, upstream_model: &str) -> Cow<'static, str> {
+        let model = || in_path(upstream_model, "@:");
+        match self.endpoint {
+            Endpoint::GenerateContent => format!("models/{}:generateContent", model()).into(),
+            Endpoint::StreamGenerateContent => {
+                format!("models/{}:streamGenerateContent?alt=sse", model()).into()
+            }
+            endpoint => endpoint.name().into(),
+        }
     }
 
     /// The body for a target that calls the model `upstream_model`: the very same bytes, but for
@@ -150,7 +198,9 @@ impl Call {
         match &self.form {
             Form::Json(found) => {
                 let mut splice = Splice::new(found);
-                splice.replace_model(upstream_model);
+                if self.endpoint.dialect() != Dialect::Gemini {
+                    splice.replace_model(upstream_model);
+                }
                 splice.cut_sluice();
                 let has_usage_chunk = self.is_stream
                     && matches!(self.endpoint.dialect(), Dialect::Chat | Dialect::Completions)
@@ -201,6 +251,29 @@ const fn takes_forms(endpoint: Endpoint) -> bool {
             | Endpoint::Transcriptions
             | Endpoint::Translations
     )
+}
+
+/// Whether a query asks for server-sent events.
+fn says_events(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"))
+}
+
+/// A part of a path without its percent signs; `None` for what is no text.
+fn decoded(part: &str) -> Option<Box<str>> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first == b'%' {
+            let (digits, after) = after.split_at_checked(2)?;
+            let digits = std::str::from_utf8(digits).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = after;
+        } else {
+            bytes.push(first);
+        }
+    }
+    String::from_utf8(bytes).ok().map(String::into_boxed_str)
 }
 
 fn essence(content_type: &str) -> &str {

@@ -10,15 +10,17 @@ use bytes::{Bytes, BytesMut};
 use http::header;
 
 use crate::control::snapshot::{Deployment, Target};
-use crate::dialect::{Dialect, Endpoint};
+use crate::dialect::{Dialect, Dialects, Endpoint};
 use crate::json::Spliced;
 use crate::proxy::attempt::json_type;
 use crate::proxy::call::Call;
 use crate::proxy::forward::LastAnswer;
 use crate::proxy::headers;
 use crate::rejection::{BadRequest, Rejection};
+use crate::route::failure::Reason;
 use crate::translate::{
-    Asked, Refused, Translation, Upstream, has_carried_seal, upstream_dialects,
+    Asked, Embedder, Host, Refused, Translation, Upstream, embeddings, has_carried_seal,
+    upstream_dialects,
 };
 
 /// A request as one target is asked.
@@ -38,24 +40,56 @@ pub struct Reading(OnceLock<Result<Asked, Refused>>);
 
 /// Whether requests at `endpoint` can be asked in other dialects.
 pub const fn is_convertible(endpoint: Endpoint) -> bool {
-    matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Responses | Endpoint::Messages)
+    matches!(
+        endpoint,
+        Endpoint::ChatCompletions
+            | Endpoint::Responses
+            | Endpoint::Messages
+            | Endpoint::GenerateContent
+            | Endpoint::StreamGenerateContent
+            | Endpoint::OllamaChat
+            | Endpoint::OllamaGenerate
+    )
 }
 
 /// Whether `target` can be asked what came to `endpoint`, in whichever dialect.
 pub fn takes(target: &Target, endpoint: Endpoint) -> bool {
-    let (client, speaks) = (endpoint.dialect(), target.connection.dialects);
-    speaks.contains(client)
-        || is_convertible(endpoint) && upstream_dialects(client, speaks).next().is_some()
+    let (client, connection) = (endpoint.dialect(), &target.connection);
+    let is_convertible = is_convertible(endpoint);
+    connection.dialects.contains(client)
+        || is_convertible && upstream_dialects(client, speaks(target)).next().is_some()
+        || endpoint == Endpoint::Embeddings && embedder(target).is_some()
+}
+
+/// The dialects in which a target can be asked.
+fn speaks(target: &Target) -> Dialects {
+    let connection = &target.connection;
+    connection.provider.dialects_of(connection.dialects, &target.upstream_model)
+}
+
+fn embedder(target: &Target) -> Option<Embedder> {
+    let connection = &target.connection;
+    connection.provider.embedder(connection.dialects, &target.upstream_model)
 }
 
 impl Conversion {
     /// The provider's error as the client's dialect has it.
-    pub fn translate_error(&self, answer: &mut LastAnswer) {
+    pub fn translate_error(&self, answer: &mut LastAnswer, reason: Option<Reason>) {
         // What was compressed against our word cannot be read.
-        let is_plain = answer.headers.remove(header::CONTENT_ENCODING).is_none();
+        let is_plain = !answer.headers.remove(header::CONTENT_ENCODING);
         let body = if is_plain { answer.body.as_ref() } else { b"" };
-        answer.body = self.answer.error(answer.status, body).into();
-        answer.headers.extend([json_type()]);
+        let meant = match reason {
+            // These have a status of their own in every dialect.
+            Some(reason @ (Reason::RateLimit | Reason::ContextLength | Reason::ContentFilter)) => {
+                reason.status()
+            }
+            _ => answer.status,
+        };
+        answer.body = self.answer.error(meant, reason, body).into();
+        answer.status = meant;
+        answer.headers.remove(header::CONTENT_TYPE);
+        let (name, json) = json_type();
+        answer.headers.append(name, json);
     }
 }
 
@@ -73,23 +107,38 @@ impl Reading {
         if connection.dialects.contains(client) && !is_sealed_elsewhere(call, deployment) {
             return Ok(None);
         }
+        if let (Endpoint::Embeddings, Some(embedder)) = (call.endpoint, embedder(target)) {
+            let model = &*target.upstream_model;
+            let written = embeddings(embedder, model, &call.body).map_err(rejection)?;
+            return Ok(Some(Box::new(Conversion {
+                body: Spliced::same(&Bytes::from(written.body)),
+                path: embeddings_path(embedder, model),
+                forwarded: forwarded_to(Dialect::Embeddings, forwarded),
+                answer: written.answer,
+            })));
+        }
         let asked = self.0.get_or_init(|| {
             let id = request_id.as_simple().to_string();
-            Asked::read(client, &call.body, (now_s, &id))
+            let asked = Asked::read(client, &call.body, (now_s, &id));
+            match call.endpoint {
+                Endpoint::StreamGenerateContent => asked.map(Asked::streamed),
+                _ => asked,
+            }
         });
         let asked = asked.as_ref().map_err(|refused| rejection(refused.clone()))?;
         let mut first = None;
-        for dialect in upstream_dialects(client, connection.dialects) {
+        for dialect in upstream_dialects(client, speaks(target)) {
             let upstream = Upstream {
                 dialect,
                 model: &target.upstream_model,
                 quirks: connection.provider.quirks(),
+                host: connection.provider.host(),
             };
             match asked.written(&upstream) {
                 Ok(written) => {
                     return Ok(Some(Box::new(Conversion {
                         body: Spliced::same(&Bytes::from(written.body)),
-                        path: path(dialect, &target.upstream_model, asked.is_stream()),
+                        path: path(&upstream, asked.is_stream()),
                         forwarded: forwarded_to(dialect, forwarded),
                         answer: written.answer,
                     })));
@@ -112,27 +161,48 @@ fn is_sealed_elsewhere(call: &Call, deployment: &Deployment) -> bool {
         && has_carried_seal(&call.body)
 }
 
-fn path(dialect: Dialect, model: &str, is_stream: bool) -> Cow<'static, str> {
-    match dialect {
-        Dialect::Responses => "responses".into(),
-        Dialect::Messages => "messages".into(),
-        Dialect::Gemini => {
+fn path(upstream: &Upstream<'_>, is_stream: bool) -> Cow<'static, str> {
+    let model = upstream.model;
+    match (upstream.dialect, upstream.host) {
+        (Dialect::Converse, _) => {
+            let method = if is_stream { "converse-stream" } else { "converse" };
+            format!("model/{}/{method}", in_path(model, "")).into()
+        }
+        (Dialect::Messages, Host::Bedrock) => {
+            let method = if is_stream { "invoke-with-response-stream" } else { "invoke" };
+            format!("model/{}/{method}", in_path(model, "")).into()
+        }
+        (Dialect::Cohere, _) => "chat".into(),
+        (Dialect::Responses, _) => "responses".into(),
+        (Dialect::Messages, _) => "messages".into(),
+        (Dialect::Gemini, _) => {
             let method =
                 if is_stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-            format!("models/{}:{method}", in_path(model)).into()
+            format!("models/{}:{method}", in_path(model, "@:")).into()
         }
         _ => "chat/completions".into(),
     }
 }
 
-/// A name as one segment of a path.
-pub fn in_path(name: &str) -> String {
+fn embeddings_path(embedder: Embedder, model: &str) -> Cow<'static, str> {
+    match embedder {
+        Embedder::Gemini => format!("models/{}:batchEmbedContents", in_path(model, "@:")).into(),
+        Embedder::Cohere => "embed".into(),
+        Embedder::Titan | Embedder::BedrockCohere => {
+            format!("model/{}/invoke", in_path(model, "")).into()
+        }
+    }
+}
+
+/// A name as one segment of a path; `plain` are the characters that stay besides the unreserved.
+pub fn in_path(name: &str, plain: &str) -> String {
     let mut segment = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b':' => {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 segment.push(char::from(byte));
             }
+            _ if plain.as_bytes().contains(&byte) => segment.push(char::from(byte)),
             // Writing into a text cannot fail.
             _ => drop(write!(segment, "%{byte:02X}")),
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use uuid::Uuid;
 
 use crate::clock::Millis;
@@ -12,6 +11,7 @@ use crate::config::resources::Auth;
 use crate::control::limits::Refused;
 use crate::control::live::{InFlight, TargetLive, lock};
 use crate::control::snapshot::{Deployment, Target};
+use crate::head::fields::Fields;
 use crate::proxy::attempt::{self, Answer, Failed, Try};
 use crate::proxy::call::Call;
 use crate::proxy::convert::{Conversion, Reading};
@@ -50,7 +50,7 @@ pub struct Request<'a> {
 #[derive(Debug)]
 pub struct LastAnswer {
     pub status: u16,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: Bytes,
 }
 
@@ -282,7 +282,7 @@ impl Gateway {
         let verdict = judge(&failure, Stage::Held, credential(target), on);
         turn.settle(verdict.outcome());
         if verdict.blame == Blame::Connection {
-            self.bench(target);
+            self.bench(target, verdict.class);
         }
         if !matches!(verdict.blame, Blame::Caller | Blame::Nobody) {
             *lock(&target.live.last_error) = Some(verdict.class);
@@ -299,14 +299,15 @@ impl Gateway {
     }
 
     /// A refused credential is ours to mend: the connection is left alone and somebody is told.
-    fn bench(&self, target: &Target) {
+    fn bench(&self, target: &Target, class: &'static str) {
         let connection = &target.connection;
         connection.live.bench(Millis::now().saturating_add(BENCH));
         self.metrics.connection_benched.inc(connection.provider_label);
         tracing::error!(
             connection = &*connection.name,
             connection_id = %connection.id,
-            "the provider refused the connection's credential; it is not used for 60 s"
+            class,
+            "the provider refused the connection's credential or account; it is not used for 60 s"
         );
     }
 }
@@ -332,7 +333,7 @@ impl Tally {
         let (status, message) = if self.only_auth_failed == Some(true) {
             (
                 UpstreamStatus::AuthFailed,
-                "the provider refused the gateway's credential; its operator has been told",
+                "the provider refused the gateway's credential or account; its operator has been told",
             )
         } else if is_timeout {
             (UpstreamStatus::TimedOut, "the provider did not answer in time")
@@ -393,10 +394,10 @@ pub const fn result_of(failure: &Failure) -> AttemptResult {
         Failure::TotalTimeout => AttemptResult::TotalTimeout,
         Failure::Shutdown => AttemptResult::Shutdown,
         Failure::EarlyError { .. } => AttemptResult::EarlyError,
-        Failure::Status { status, .. } => match status {
-            401..=403 => AttemptResult::Auth,
-            429 => AttemptResult::RateLimited,
-            408 | 500..=599 => AttemptResult::ServerError,
+        Failure::Status { .. } => match failure.meant_status() {
+            Some(401..=403) => AttemptResult::Auth,
+            Some(429) => AttemptResult::RateLimited,
+            Some(408 | 500..=599) => AttemptResult::ServerError,
             _ => AttemptResult::ClientError,
         },
     }

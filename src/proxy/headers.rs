@@ -4,7 +4,10 @@
 //! byte of a client's head can mean something to an upstream that it did not mean to us.
 
 use bytes::{BufMut as _, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
+
+use crate::dialect::Envelope;
+use crate::head::fields::Fields;
 
 /// Where a key can be, in the order in which it is looked for.
 pub const KEY_HEADERS: [HeaderName; 4] = [
@@ -18,10 +21,11 @@ pub const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-ver
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where Anthropic's SDKs look.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Added to the client's `user-agent`.
-const AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
 
 /// The keys that a request presents.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,7 +36,7 @@ pub struct PresentedKeys<'a> {
     pub passthrough: Option<&'a [u8]>,
 }
 
-pub fn presented_keys(headers: &HeaderMap) -> PresentedKeys<'_> {
+pub fn presented_keys(headers: &Fields) -> PresentedKeys<'_> {
     // The places of the first of each, in one pass over all headers.
     let (mut own, mut other) = (None, None);
     for (name, value) in headers {
@@ -67,7 +71,7 @@ fn is_forwarded(name: &str) -> bool {
 }
 
 /// Writes the client's forwarded headers as lines of a head.
-pub fn forward(headers: &HeaderMap, out: &mut BytesMut) {
+pub fn forward(headers: &Fields, out: &mut BytesMut) {
     let (mut agent, mut parent) = (None, None);
     for (name, value) in headers {
         if is_forwarded(name.as_str()) {
@@ -87,6 +91,17 @@ pub fn forward(headers: &HeaderMap, out: &mut BytesMut) {
     out.put_slice(b"\r\n");
     if let Some(parent) = parent.and_then(continued) {
         line("traceparent", parent.as_bytes(), out);
+    }
+}
+
+/// Whose shapes a client reads, where its headers tell.
+pub fn told_envelope(headers: &Fields) -> Option<Envelope> {
+    if headers.contains(&ANTHROPIC_VERSION) {
+        Some(Envelope::Anthropic)
+    } else if headers.contains(&X_GOOG_API_KEY) {
+        Some(Envelope::Google)
+    } else {
+        None
     }
 }
 
@@ -158,7 +173,7 @@ pub fn is_nominated(connection: Option<&HeaderValue>, name: &HeaderName) -> bool
 mod tests {
     use super::*;
 
-    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn map(lines: &[(&'static str, &'static str)]) -> Fields {
         lines
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))

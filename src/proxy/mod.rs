@@ -17,11 +17,14 @@
 //! convert   what a target of another dialect is asked     -> Conversion | Rejection
 //! forward   targets in turn until one answers             -> Answer | Rejection
 //! attempt   one try on one target                         -> Answer | Failed
+//! refused   an answer that is an error, and what it is about
 //! upstream  the connection of an attempt
 //! relay     the answer, read by read, through the tap     -> Relayed
 //! respond   heads of answers, and rejections as bytes
 //! stored    header-routed requests on Pingora's own upstream path
 //! models    GET /v1/models
+//! probe     what an operator asks of a connection: does it answer, which models has it
+//! fetch     one request to a server that the operator named
 //! payload   what is kept of the bodies, where they are
 //! record    the guard that writes the usage row
 //! flow      how many requests are in flight
@@ -36,6 +39,7 @@ mod cached;
 pub mod call;
 pub mod client;
 pub mod convert;
+pub mod fetch;
 pub mod flow;
 pub mod forward;
 pub mod front;
@@ -45,7 +49,9 @@ pub mod limits;
 pub mod models;
 pub mod options;
 mod payload;
+pub mod probe;
 pub mod record;
+mod refused;
 pub mod relay;
 pub mod respond;
 pub mod routes;

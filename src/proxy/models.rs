@@ -1,4 +1,4 @@
-//! `GET /v1/models`: what a key may call, in `OpenAI`'s shape or Anthropic's.
+//! `GET /v1/models` and its kin: what a key may call, in the shape of each dialect.
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ pub fn list(visible: &[&Arc<Deployment>], envelope: Envelope) -> Value {
             "first_id": visible.first().map(|deployment| &*deployment.name),
             "last_id": visible.last().map(|deployment| &*deployment.name),
         }),
+        Envelope::Google | Envelope::Ollama => json!({"models": data}),
     }
 }
 
@@ -29,7 +30,7 @@ pub fn one(visible: &[&Arc<Deployment>], id: &str, envelope: Envelope) -> Option
         .map(|deployment| entry(deployment, envelope))
 }
 
-/// Names have no time of making here; both shapes want one.
+/// Names have no time of making here; most shapes want one.
 fn entry(deployment: &Deployment, envelope: Envelope) -> Value {
     let id = &*deployment.name;
     match envelope {
@@ -38,6 +39,19 @@ fn entry(deployment: &Deployment, envelope: Envelope) -> Value {
         }),
         Envelope::Anthropic => json!({
             "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z",
+        }),
+        Envelope::Google => json!({
+            "name": format!("models/{id}"),
+            "version": "1",
+            "displayName": id,
+            "supportedGenerationMethods": ["generateContent"],
+        }),
+        Envelope::Ollama => json!({
+            "name": id, "model": id, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "",
+            "details": {
+                "parent_model": "", "format": "", "family": "", "families": [],
+                "parameter_size": "", "quantization_level": "",
+            },
         }),
     }
 }

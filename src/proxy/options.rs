@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
-
+use crate::head::fields::Fields;
 use crate::json::Sluice;
 use crate::rejection::Rejection;
 
@@ -25,7 +24,7 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn read(headers: &HeaderMap, field: Option<&Sluice>) -> Result<Self, Rejection> {
+    pub fn read(headers: &Fields, field: Option<&Sluice>) -> Result<Self, Rejection> {
         let mut options = match field {
             Some(field) => Self::from_field(field)?,
             None => Self::default(),
@@ -155,7 +154,7 @@ mod tests {
             end_user: Some("ann".into()),
             ..Sluice::default()
         };
-        let headers = HeaderMap::from_iter([(
+        let headers = Fields::from_iter([(
             HeaderName::from_static("x-sluice-correlation-id"),
             HeaderValue::from_static("from-header"),
         )]);

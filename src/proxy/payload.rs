@@ -1,9 +1,10 @@
 //! The bodies of a request, for a workspace that logs them.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderName, header};
 
 use crate::config::resources::PayloadLogging;
+use crate::head::fields::Fields;
 use crate::proxy::admit::Known;
 use crate::proxy::attempt::Answer;
 use crate::proxy::record::Recorder;
@@ -15,7 +16,7 @@ use crate::usage::payload::{Body, Exchange};
 pub(super) fn begin(
     known: &Known,
     recorder: &Recorder,
-    (headers, body): (&HeaderMap, &Bytes),
+    (headers, body): (&Fields, &Bytes),
 ) -> Option<Box<Exchange>> {
     let settings = &known.environment.settings;
     let has_bodies = match settings.payload_logging {
@@ -52,19 +53,19 @@ pub(super) fn answered(exchange: &mut Exchange, answer: &Answer) {
 }
 
 /// A provider's own error, passed on.
-pub(super) fn refused(exchange: &mut Exchange, headers: &HeaderMap, body: &Bytes) {
+pub(super) fn refused(exchange: &mut Exchange, headers: &Fields, body: &Bytes) {
     let content_type = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
     exchange.response = Body::new(content_type, encoding(headers));
     exchange.answered(body);
 }
 
-fn encoding(headers: &HeaderMap) -> Option<Encoding> {
+fn encoding(headers: &Fields) -> Option<Encoding> {
     match text(headers, &header::CONTENT_ENCODING) {
         None => Some(Encoding::Identity),
         Some(name) => Encoding::from_header(name),
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn text<'a>(headers: &'a Fields, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(|text| text.get(..128).unwrap_or(text))
 }

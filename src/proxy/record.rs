@@ -131,8 +131,8 @@ impl Recorder {
     }
 
     /// Attempts that are in the row.
-    pub fn n_attempts(&self) -> usize {
-        self.row.as_ref().map_or(0, |row| row.attempts.len())
+    pub fn n_attempts(&self) -> u64 {
+        self.row.as_ref().map_or(0, |row| row.attempts.len() as u64)
     }
 
     pub fn deployment(&mut self, deployment: &Deployment) {

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora_error::BError;
 use pingora_timeout::tokio_timeout as timeout;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::control::snapshot::{Deployment, Target};
-use crate::dialect::Envelope;
+use crate::dialect::{Envelope, google_status};
+use crate::head::fields::Fields;
 use crate::limit::{Standing, Tightest};
 use crate::proxy::client::{Client, Head, Length};
 use crate::proxy::forward::LastAnswer;
@@ -126,6 +127,10 @@ pub fn bare(status: u16, code: &str, message: &str, envelope: Envelope) -> Vec<u
         Envelope::Anthropic => json!({
             "type": "error", "error": {"type": kind, "message": message}, "request_id": null,
         }),
+        Envelope::Google => json!({"error": {
+            "code": status, "message": message, "status": google_status(status),
+        }}),
+        Envelope::Ollama => json!({"error": message}),
     }
     .to_string();
     let reason = http::StatusCode::from_u16(status)
@@ -161,7 +166,7 @@ pub struct Origin<'a> {
     pub request_id: Uuid,
     pub deployment: &'a Deployment,
     pub target: &'a Target,
-    pub attempts: usize,
+    pub attempts: u64,
     /// What the response cache did.
     pub cache: &'static str,
     pub standing: Standing,
@@ -190,7 +195,7 @@ pub struct Changed {
 }
 
 /// The head of a provider's answer as the client gets it.
-pub fn answer_head(head: &mut Head, upstream: &HeaderMap, origin: &Origin<'_>, changed: Changed) {
+pub fn answer_head(head: &mut Head, upstream: &Fields, origin: &Origin<'_>, changed: Changed) {
     let connection = upstream.get(header::CONNECTION);
     for (name, value) in upstream {
         let is_ours = match *name {
@@ -213,7 +218,7 @@ pub fn answer_head(head: &mut Head, upstream: &HeaderMap, origin: &Origin<'_>, c
     head.put_text(&X_DEPLOYMENT, &origin.deployment.name);
     head.put_text(&X_MODEL, &origin.target.row.model_alias);
     head.put_text(&X_PROVIDER, origin.target.row.provider);
-    head.put(&X_ATTEMPTS, &HeaderValue::from(origin.attempts));
+    head.put_number(&X_ATTEMPTS, origin.attempts);
     head.put_text(&X_CACHE, origin.cache);
     limit_headers(head, origin.envelope, &origin.standing);
 }
@@ -227,14 +232,14 @@ pub fn kept_head(head: &mut Head, kept: &Kept<'_>) {
         head.put_text(&X_MODEL, &target.row.model_alias);
         head.put_text(&X_PROVIDER, target.row.provider);
     }
-    head.put(&X_ATTEMPTS, &HeaderValue::from(0));
+    head.put_number(&X_ATTEMPTS, 0);
     head.put_text(&X_CACHE, "hit");
-    head.put(&header::AGE, &HeaderValue::from(kept.age_s));
+    head.put_number(&header::AGE, kept.age_s);
     limit_headers(head, kept.envelope, &kept.standing);
 }
 
 /// The id that a provider gave the request.
-pub fn upstream_id(upstream: &HeaderMap) -> Option<&HeaderValue> {
+pub fn upstream_id(upstream: &Fields) -> Option<&HeaderValue> {
     upstream.get(&X_REQUEST_ID).or_else(|| upstream.get(&REQUEST_ID))
 }
 
@@ -260,15 +265,32 @@ fn retry_headers(head: &mut Head, retry_after: Option<Duration>, should_retry: O
 
 /// As OpenAI writes it: `6m0s`, `1s`, `20ms`.
 fn short_duration(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    let (seconds, millis) = (duration.as_secs(), u64::from(duration.subsec_millis()));
     let (hours, minutes, rest) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    let mut text = String::with_capacity(16);
+    // Every answer has some of these: formatting them with all that `format!` can do costs more.
+    let mut put = |number: u64, unit: &str| {
+        text.push_str(itoa::Buffer::new().format(number));
+        text.push_str(unit);
+    };
     match (hours, minutes) {
-        (0, 0) if millis == 0 => format!("{rest}s"),
-        (0, 0) if rest == 0 => format!("{millis}ms"),
-        (0, 0) => format!("{rest}.{millis:03}s"),
-        (0, _) => format!("{minutes}m{rest}s"),
-        _ => format!("{hours}h{minutes}m{rest}s"),
+        (0, 0) if millis == 0 => put(rest, "s"),
+        (0, 0) if rest == 0 => put(millis, "ms"),
+        (0, 0) => {
+            put(rest, ".");
+            put(millis / 100, "");
+            put(millis / 10 % 10, "");
+            put(millis % 10, "s");
+        }
+        _ => {
+            if hours > 0 {
+                put(hours, "h");
+            }
+            put(minutes, "m");
+            put(rest, "s");
+        }
     }
+    text
 }
 
 /// As Anthropic writes it: the moment, to the second, rounded up.
@@ -299,13 +321,13 @@ fn is_told(name: &HeaderName, envelope: Envelope, standing: &Standing) -> bool {
 fn limit_headers(head: &mut Head, envelope: Envelope, standing: &Standing) {
     for (Tightest { limit, remaining, resets_in }, names) in told(standing) {
         let [of_limit, of_remaining, of_reset] = &names.openai;
-        head.put(of_limit, &HeaderValue::from(limit));
-        head.put(of_remaining, &HeaderValue::from(remaining));
+        head.put_number(of_limit, limit);
+        head.put_number(of_remaining, remaining);
         head.put_text(of_reset, &short_duration(resets_in));
         if envelope == Envelope::Anthropic {
             let [of_limit, of_remaining, of_reset] = &names.anthropic;
-            head.put(of_limit, &HeaderValue::from(limit));
-            head.put(of_remaining, &HeaderValue::from(remaining));
+            head.put_number(of_limit, limit);
+            head.put_number(of_remaining, remaining);
             head.put_text(of_reset, &moment_after(standing.unix_ms, resets_in));
         }
     }
@@ -322,4 +344,24 @@ pub async fn last_answer(
     answer_head(&mut head, &answer.headers, origin, Changed::default());
     retry_headers(&mut head, retry_after, Some(false));
     write_whole(client, head, answer.body).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_durations_are_written_as_openai_writes_them() {
+        for (millis, text) in [
+            (0, "0s"),
+            (1_000, "1s"),
+            (20, "20ms"),
+            (1_007, "1.007s"),
+            (59_980, "59.980s"),
+            (360_000, "6m0s"),
+            (7_325_400, "2h2m5s"),
+        ] {
+            assert_eq!(short_duration(Duration::from_millis(millis)), text);
+        }
+    }
 }

@@ -11,6 +11,8 @@ pub enum Route<'a> {
     Body {
         endpoint: Endpoint,
         scope: Option<PathScope<'a>>,
+        /// Where the path names it, percent-encoded, and not the body.
+        model: Option<&'a str>,
     },
     /// The target follows from the id in the path.
     StoredResponse {
@@ -20,6 +22,8 @@ pub enum Route<'a> {
     Model {
         id: &'a str,
     },
+    /// Ollama's clients ask which version they talk to.
+    OllamaVersion,
     Healthz,
     Readyz,
 }
@@ -33,19 +37,28 @@ pub struct PathScope<'a> {
 
 const SCOPED: &str = "/v1/completion/";
 const STORED: &str = "/v1/responses/";
+const GOOGLE: &str = "/v1beta/models";
 
 /// The route of a request, or `None` for a path that is not served. `path` is without a query.
 pub fn route<'a>(method: &Method, path: &'a str) -> Option<Route<'a>> {
     let is_post = method == Method::POST;
     let is_get = method == Method::GET;
     if is_post && let Some(endpoint) = body_endpoint(path) {
-        return Some(Route::Body { endpoint, scope: None });
+        return Some(Route::Body { endpoint, scope: None, model: None });
+    }
+    if let Some(rest) = path.strip_prefix(GOOGLE) {
+        return google(method, rest);
+    }
+    // Google's SDKs say `v1` or `v1beta`; what follows the model's name tells it from other paths.
+    if is_post && let Some(rest) = path.strip_prefix("/v1/models/") {
+        return google_method(rest);
     }
     if let Some(rest) = path.strip_prefix(SCOPED) {
         return if is_post { scoped(rest) } else { None };
     }
     match path {
-        "/v1/models" if is_get => return Some(Route::Models),
+        "/v1/models" | "/api/tags" if is_get => return Some(Route::Models),
+        "/api/version" if is_get => return Some(Route::OllamaVersion),
         "/healthz" if is_get => return Some(Route::Healthz),
         "/readyz" if is_get => return Some(Route::Readyz),
         _ => {}
@@ -68,6 +81,8 @@ fn body_endpoint(path: &str) -> Option<Endpoint> {
         "/v1/responses" => Endpoint::Responses,
         "/v1/messages" => Endpoint::Messages,
         "/v1/messages/count_tokens" => Endpoint::CountTokens,
+        "/api/chat" => Endpoint::OllamaChat,
+        "/api/generate" => Endpoint::OllamaGenerate,
         "/v1/embeddings" => Endpoint::Embeddings,
         "/v1/completions" => Endpoint::Completions,
         "/v1/moderations" => Endpoint::Moderations,
@@ -82,6 +97,30 @@ fn body_endpoint(path: &str) -> Option<Endpoint> {
     })
 }
 
+/// What follows `/v1beta/models`: nothing, a model, or a model and what it shall do.
+fn google<'a>(method: &Method, rest: &'a str) -> Option<Route<'a>> {
+    let is_get = method == Method::GET;
+    if rest.is_empty() {
+        return is_get.then_some(Route::Models);
+    }
+    let rest = rest.strip_prefix('/')?;
+    if is_get {
+        return (!rest.is_empty()).then_some(Route::Model { id: rest });
+    }
+    if method == Method::POST { google_method(rest) } else { None }
+}
+
+/// `{model}:{action}`
+fn google_method(rest: &str) -> Option<Route<'_>> {
+    let (model, action) = rest.rsplit_once(':')?;
+    let endpoint = match action {
+        "generateContent" => Endpoint::GenerateContent,
+        "streamGenerateContent" => Endpoint::StreamGenerateContent,
+        _ => return None,
+    };
+    (!model.is_empty()).then_some(Route::Body { endpoint, scope: None, model: Some(model) })
+}
+
 /// `{workspace}/{environment}/chat/completions` and its kin.
 fn scoped(rest: &str) -> Option<Route<'_>> {
     let (workspace, rest) = rest.split_once('/')?;
@@ -92,7 +131,8 @@ fn scoped(rest: &str) -> Option<Route<'_>> {
         "anthropic/messages" | "anthropic/v1/messages" => Endpoint::Messages,
         _ => return None,
     };
-    Some(Route::Body { endpoint, scope: Some(PathScope { workspace, environment }) })
+    let scope = Some(PathScope { workspace, environment });
+    Some(Route::Body { endpoint, scope, model: None })
 }
 
 fn stored_response<'a>(method: &Method, rest: &'a str) -> Option<Route<'a>> {
@@ -107,15 +147,24 @@ fn stored_response<'a>(method: &Method, rest: &'a str) -> Option<Route<'a>> {
 }
 
 /// Whose error envelope a caller at `path` reads, served or not.
-pub fn envelope(path: &str, sends_anthropic_version: bool) -> Envelope {
+///
+/// What the headers tell decides where several dialects share a path.
+pub fn envelope(path: &str, told: Option<Envelope>) -> Envelope {
+    let is_method = path.starts_with("/v1/models/")
+        && (path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent"));
+    if path.starts_with("/v1beta/") || is_method {
+        return Envelope::Google;
+    }
+    if path.starts_with("/api/") {
+        return Envelope::Ollama;
+    }
     let is_messages = path.starts_with("/v1/messages")
         || path.strip_prefix(SCOPED).is_some_and(|rest| rest.contains("/anthropic/"));
-    let is_shared = path.starts_with("/v1/models") || !path.starts_with("/v1/");
-    if is_messages || (is_shared && sends_anthropic_version) {
-        Envelope::Anthropic
-    } else {
-        Envelope::OpenAi
+    if is_messages {
+        return Envelope::Anthropic;
     }
+    let is_shared = path.starts_with("/v1/models") || !path.starts_with("/v1/");
+    told.filter(|_| is_shared).unwrap_or(Envelope::OpenAi)
 }
 
 #[cfg(test)]
@@ -126,10 +175,32 @@ mod tests {
     fn scoped_path_names_workspace_and_environment() {
         let path = "/v1/completion/acme/production/anthropic/v1/messages";
         let scope = PathScope { workspace: "acme", environment: "production" };
-        let expected = Route::Body { endpoint: Endpoint::Messages, scope: Some(scope) };
+        let expected =
+            Route::Body { endpoint: Endpoint::Messages, scope: Some(scope), model: None };
         assert_eq!(route(&Method::POST, path), Some(expected));
         assert_eq!(route(&Method::POST, "/v1/completion/acme/chat/completions"), None);
         assert_eq!(route(&Method::GET, path), None);
+    }
+
+    #[test]
+    fn model_of_google_is_in_the_path() {
+        let body =
+            |endpoint, model| Some(Route::Body { endpoint, scope: None, model: Some(model) });
+        for (path, expected) in [
+            ("m:generateContent", body(Endpoint::GenerateContent, "m")),
+            ("a/b:c:streamGenerateContent", body(Endpoint::StreamGenerateContent, "a/b:c")),
+            (":generateContent", None),
+            ("m:embedContent", None),
+            ("m", None),
+        ] {
+            for version in ["v1", "v1beta"] {
+                let path = format!("/{version}/models/{path}");
+                assert_eq!(route(&Method::POST, &path), expected, "{path}");
+            }
+        }
+        assert_eq!(route(&Method::GET, "/v1beta/models"), Some(Route::Models));
+        assert_eq!(route(&Method::GET, "/v1beta/models/m"), Some(Route::Model { id: "m" }));
+        assert_eq!(route(&Method::GET, "/v1beta/modelsx"), None);
     }
 
     #[test]
@@ -171,11 +242,15 @@ mod tests {
 
     #[test]
     fn envelope_follows_path_then_header() {
-        assert_eq!(envelope("/v1/messages", false), Envelope::Anthropic);
-        assert_eq!(envelope("/v1/completion/a/b/anthropic/messages", false), Envelope::Anthropic);
-        assert_eq!(envelope("/v1/chat/completions", true), Envelope::OpenAi);
-        assert_eq!(envelope("/v1/models", true), Envelope::Anthropic);
-        assert_eq!(envelope("/nothing", true), Envelope::Anthropic);
-        assert_eq!(envelope("/nothing", false), Envelope::OpenAi);
+        assert_eq!(envelope("/v1/messages", None), Envelope::Anthropic);
+        assert_eq!(envelope("/v1/completion/a/b/anthropic/messages", None), Envelope::Anthropic);
+        assert_eq!(envelope("/v1/chat/completions", Some(Envelope::Anthropic)), Envelope::OpenAi);
+        assert_eq!(envelope("/v1/models", Some(Envelope::Anthropic)), Envelope::Anthropic);
+        assert_eq!(envelope("/nothing", Some(Envelope::Anthropic)), Envelope::Anthropic);
+        assert_eq!(envelope("/nothing", None), Envelope::OpenAi);
+        assert_eq!(envelope("/v1beta/models/m:nothing", None), Envelope::Google);
+        assert_eq!(envelope("/api/nothing", None), Envelope::Ollama);
+        assert_eq!(envelope("/v1/models/m:generateContent", None), Envelope::Google);
+        assert_eq!(envelope("/v1/models", Some(Envelope::Google)), Envelope::Google);
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! A request of an environment and a deployment without rules looks at two pointers here.
 
-use http::{HeaderMap, header};
+use http::header;
 
 use crate::control::rules::{Asked, FactsOf, Way, walk};
 use crate::control::snapshot::Deployment;
+use crate::head::fields::Fields;
 use crate::proxy::admit::Known;
 use crate::proxy::call::Call;
 use crate::proxy::limits::{Counting, now};
@@ -19,7 +20,7 @@ use crate::telemetry::metrics::{Metrics, RuleAction, RuleError};
 pub(super) fn resolve(
     call: &Call,
     known: &Known,
-    (headers, recorder): (&HeaderMap, &Recorder),
+    (headers, recorder): (&Fields, &Recorder),
     counting: Counting<'_>,
 ) -> Result<Routed, Rejection> {
     let (key, environment) = (&*known.key, &*known.environment);
@@ -71,7 +72,7 @@ fn has_rules(deployment: &Deployment) -> bool {
 }
 
 /// What a client calls itself.
-fn text(headers: &HeaderMap) -> &str {
+fn text(headers: &Fields) -> &str {
     headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
 }
 

@@ -246,7 +246,7 @@ fn none_available(deployment: &Deployment, no_target: &NoTarget, now: Millis) ->
     if weighed.all(|target| target.connection.live.benched_until(now).is_some()) {
         return Rejection::Upstream {
             status: UpstreamStatus::AuthFailed,
-            message: "the provider refused the gateway's credential; its operator has been told",
+            message: "the provider refused the gateway's credential or account; its operator has been told",
             retry_after: None,
         };
     }

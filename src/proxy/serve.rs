@@ -139,8 +139,7 @@ impl Gateway {
     /// The order of things.
     async fn answer(&self, client: &mut Client<'_>, ctx: &mut RequestCtx) -> Result<Served, Stop> {
         let path = client.path().to_owned();
-        ctx.envelope =
-            routes::envelope(&path, client.headers().contains_key(&headers::ANTHROPIC_VERSION));
+        ctx.envelope = routes::envelope(&path, headers::told_envelope(client.headers()));
         let route = routes::route(client.method(), &path).ok_or(Rejection::NotFound)?;
         let is_probe = matches!(route, Route::Healthz | Route::Readyz);
         if self.limits.in_flight_max < self.flow.in_flight() && !is_probe {
@@ -150,6 +149,7 @@ impl Gateway {
             return Err(Rejection::Draining.into());
         }
         match route {
+            Route::OllamaVersion => Self::ollama_version(client).await,
             Route::Healthz => Self::healthz(client).await,
             Route::Readyz => self.readyz(client).await,
             Route::Models => {
@@ -172,9 +172,9 @@ impl Gateway {
                 }
                 Ok(Served::Upstream)
             }
-            Route::Body { endpoint, scope } => {
+            Route::Body { endpoint, scope, model } => {
                 let known = self.admit(client, ctx, (endpoint, scope))?;
-                self.complete(client, ctx, &known, endpoint).await
+                self.complete(client, ctx, &known, (endpoint, model)).await
             }
         }
     }
@@ -240,7 +240,7 @@ impl Gateway {
         client: &mut Client<'_>,
         ctx: &mut RequestCtx,
         known: &Known,
-        endpoint: Endpoint,
+        asked: (Endpoint, Option<&str>),
     ) -> Result<Served, Stop> {
         let reading = Instant::now();
         let body = call::read_body(client, self.limits.body, reading).await?;
@@ -251,7 +251,7 @@ impl Gateway {
         recorder.note(|row| row.request_bytes = body.len() as u64);
         ctx.payload = payload::begin(known, recorder, (client.headers(), &body));
         let recorder = self::recorder(ctx);
-        let mut call = Call::parse(endpoint, client.headers(), body)?;
+        let mut call = Call::parse(asked, (client.headers(), client.query()), body)?;
         if let Some(previous) = &call.previous_response_id {
             call.made_by = self.stored.made_by(known.environment.id, previous);
         }
@@ -426,6 +426,12 @@ impl Gateway {
         Ok(Served::Answered)
     }
 
+    async fn ollama_version(client: &mut Client<'_>) -> Result<Served, Stop> {
+        let version = json!({"version": env!("CARGO_PKG_VERSION")});
+        respond::json(client, 200, &version, None).await.map_err(Stop::Gone)?;
+        Ok(Served::Answered)
+    }
+
     async fn readyz(&self, client: &mut Client<'_>) -> Result<Served, Stop> {
         let (status, text) =
             if self.flow.is_draining() { (503, "draining") } else { (200, "ready") };
@@ -489,11 +495,11 @@ fn request<'a>(
     let (client_headers, query) = (client.headers(), client.query());
     let mut forwarded = BytesMut::with_capacity(256);
     headers::forward(client_headers, &mut forwarded);
-    if !client_headers.contains_key(header::CONTENT_TYPE) {
+    if !client_headers.contains(header::CONTENT_TYPE) {
         headers::line("content-type", b"application/json", &mut forwarded);
     }
     let is_messages = call.endpoint.dialect() == Dialect::Messages;
-    if is_messages && !client_headers.contains_key(&headers::ANTHROPIC_VERSION) {
+    if is_messages && !client_headers.contains(&headers::ANTHROPIC_VERSION) {
         headers::line("anthropic-version", b"2023-06-01", &mut forwarded);
     }
     let accept_encoding = client_headers.get(header::ACCEPT_ENCODING).filter(|_| !call.is_stream);

@@ -112,7 +112,7 @@ impl ProxyHttp for Shell {
         ctx: &mut RequestCtx,
     ) -> Result<bool, BError> {
         let gateway = &*self.0;
-        let mut client = Client::Session(session.as_downstream_mut());
+        let mut client = Client::session(session.as_downstream_mut());
         match gateway.serve_apart(&mut client, ctx).await? {
             Served::Answered => Ok(true),
             Served::Upstream => Ok(false),

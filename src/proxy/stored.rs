@@ -19,6 +19,7 @@ use crate::config::resources::Auth;
 use crate::control::live::lock;
 use crate::control::snapshot::{Connection, Target};
 use crate::dialect::Dialect;
+use crate::head::fields::Fields;
 use crate::id::{ConnectionId, EnvironmentId};
 use crate::net::resolve::{Addresses, NoAddress};
 use crate::proxy::admit::Known;
@@ -134,9 +135,15 @@ impl Gateway {
         let connection = &*stored.target.connection;
         let client = session.req_header();
         let below = client.uri.path().strip_prefix("/v1").unwrap_or_default();
-        let path = format!("{}{below}", connection.base_url.path);
+        let mut path = format!("{}{below}", connection.base_url.path);
+        let version = connection.api_version.as_ref().map(|it| format!("api-version={it}"));
+        let query = client.uri.query().unwrap_or_default().split('&').filter(|it| is_passed(it));
+        for (n, part) in query.chain(version.as_deref()).enumerate() {
+            path.push(if n == 0 { '?' } else { '&' });
+            path += part;
+        }
         let mut lines = BytesMut::from(&connection.head.0[..]);
-        headers::forward(&client.headers, &mut lines);
+        headers::forward(&Fields::from(&client.headers), &mut lines);
         passthrough_line(connection, stored.passthrough.as_ref(), &mut lines);
         let mut head = RequestHeader::build(client.method.clone(), path.as_bytes(), Some(16))?;
         for line in <[u8]>::split(&lines, |byte| *byte == b'\n') {
@@ -197,7 +204,7 @@ impl Gateway {
         error: &Error,
         ctx: &mut RequestCtx,
     ) -> FailToProxy {
-        let mut client = Client::Session(session.as_downstream_mut());
+        let mut client = Client::session(session.as_downstream_mut());
         let is_ours = matches!(error.esource(), ErrorSource::Downstream);
         if ctx.stored.is_none() || is_ours || client.has_begun() {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -250,6 +257,23 @@ impl Gateway {
         };
         Self::end(ctx, Ending { outcome, status, error_class });
     }
+}
+
+/// Whether a parameter of a client's query goes on to the provider: by list, as headers do.
+fn is_passed(parameter: &str) -> bool {
+    const PASSED: [&str; 10] = [
+        "after",
+        "before",
+        "include",
+        "include[]",
+        "include%5B%5D",
+        "include_obfuscation",
+        "limit",
+        "order",
+        "starting_after",
+        "stream",
+    ];
+    PASSED.contains(&parameter.split('=').next().unwrap_or_default())
 }
 
 /// The caller's own key, for a connection that passes it on.

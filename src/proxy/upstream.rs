@@ -22,6 +22,7 @@ use crate::net::alarm::Alarm;
 use crate::net::peer::UpstreamPeer;
 use crate::net::pool::Pool;
 use crate::net::resolve::{Addresses, NoAddress};
+use crate::net::turn;
 use crate::proxy::incoming::{Incoming, Left, READ_BYTES_MIN};
 use crate::route::failure::Failure;
 
@@ -145,9 +146,15 @@ fn connect_failure(error: &BError) -> Failure {
 }
 
 impl Link {
+    /// A connection that was made elsewhere.
+    pub(super) fn over(stream: Stream, peer: UpstreamPeer) -> Self {
+        Self { stream, peer, is_reused: false, alarm: Alarm::default() }
+    }
+
     /// Sends a request. An error of the write may hide an answer: read it all the same.
     pub async fn send(mut self, head: &[u8], body: &Spliced) -> (Unanswered, io::Result<()>) {
         let written = async {
+            turn::others_first().await;
             if body.len() <= ONE_WRITE_MAX {
                 let mut all = Vec::with_capacity(head.len() + body.len());
                 all.extend_from_slice(head);

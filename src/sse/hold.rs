@@ -47,9 +47,12 @@ pub fn classify(dialect: Dialect, event: &Event<'_>) -> Class {
     match dialect {
         Dialect::Chat | Dialect::Completions => chunk(dialect, name, data),
         Dialect::Responses | Dialect::Messages => typed(name, data),
+        Dialect::Gemini => google(data),
         Dialect::Embeddings
         | Dialect::Moderations
-        | Dialect::Gemini
+        | Dialect::Converse
+        | Dialect::Cohere
+        | Dialect::Ollama
         | Dialect::Rerank
         | Dialect::Images
         | Dialect::Audio => media(name, data),
@@ -69,9 +72,12 @@ pub fn is_stream_end(dialect: Dialect, event: &Event<'_>) -> bool {
             b"response.completed" | b"response.incomplete" | b"response.failed"
         ),
         Dialect::Messages => event_type(name, data) == b"message_stop",
+        Dialect::Gemini => says_why_it_stopped(data),
         Dialect::Embeddings
         | Dialect::Moderations
-        | Dialect::Gemini
+        | Dialect::Converse
+        | Dialect::Cohere
+        | Dialect::Ollama
         | Dialect::Rerank
         | Dialect::Images
         | Dialect::Audio => is_done(data) || is_media_end(event_type(name, data)),
@@ -219,6 +225,25 @@ fn is_empty_text(data: &[u8]) -> bool {
             && part.text.is_none_or(|text| is_blank(&text))
             && part.content.is_none_or(|content| is_blank(&content))
     })
+}
+
+// === gemini ===
+
+/// Google has no last event; the last one says why the model stopped, or that it was not let begin.
+fn says_why_it_stopped(data: &[u8]) -> bool {
+    [&b"\"finishReason\""[..], b"\"blockReason\""].iter().any(|key| memmem(data, key))
+}
+
+fn google(data: &[u8]) -> Class {
+    if data.trim_ascii_start().starts_with(b"{\"error\"") {
+        return Class::Error(Box::new(StreamError::read(data)));
+    }
+    let is_content = memmem(data, b"\"parts\"") || says_why_it_stopped(data);
+    if is_content { Class::Content } else { Class::Preamble }
+}
+
+fn memmem(data: &[u8], key: &[u8]) -> bool {
+    memchr::memmem::find(data, key).is_some()
 }
 
 // === images and audio ===

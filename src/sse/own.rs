@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::dialect::{Dialect, Envelope};
+use crate::dialect::{Dialect, Envelope, google_status};
 
 /// What a client is told when its stream breaks.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,9 @@ pub struct OwnError<'a> {
 /// The error event of `dialect`, with its blank line.
 pub fn error_event(dialect: Dialect, error: &OwnError<'_>) -> Vec<u8> {
     let OwnError { kind, code, message, request_id, sequence_number } = *error;
+    if dialect == Dialect::Ollama {
+        return format!("{}\n", ascii(&json!({"error": message}).to_string())).into_bytes();
+    }
     let (head, body) = match (dialect, dialect.envelope()) {
         (_, Envelope::Anthropic) => (
             "event: error\n",
@@ -38,7 +41,12 @@ pub fn error_event(dialect: Dialect, error: &OwnError<'_>) -> Vec<u8> {
                 "sequence_number": sequence_number,
             }),
         ),
-        (_, Envelope::OpenAi) => (
+        (_, Envelope::Google) => {
+            let status = if code == "upstream_timeout" { 504 } else { 500 };
+            let word = google_status(status);
+            ("", json!({"error": {"code": status, "message": message, "status": word}}))
+        }
+        (_, Envelope::OpenAi | Envelope::Ollama) => (
             "",
             json!({
                 "error": { "message": message, "type": kind, "param": null, "code": code },

@@ -428,7 +428,11 @@ proptest! {
     fn no_text_breaks_out_of_an_own_event(
         message in "(data|event|:|\n|\r|\u{2028}|\u{2029}|\u{85}|\u{feff}|🦀|\"|\\\\|\0|x){0,20}",
     ) {
-        for dialect in Dialect::ALL {
+        let line = own_error(Dialect::Ollama, &message);
+        prop_assert_eq!(line.matches('\n').count(), 1);
+        let body: Value = serde_json::from_str(&line).unwrap();
+        prop_assert_eq!(&body["error"], &*message);
+        for dialect in Dialect::ALL.into_iter().filter(|dialect| *dialect != Dialect::Ollama) {
             let event = own_error(dialect, &message);
             prop_assert!(event.is_ascii());
             let events = standard(&event);

@@ -43,12 +43,14 @@ pub fn event_text_bytes(dialect: Dialect, data: &[u8]) -> usize {
         Dialect::Chat => {
             first(&[&keys.content, &keys.arguments, &keys.reasoning_content, &keys.reasoning])
         }
-        Dialect::Completions => first(&[&keys.text]),
+        Dialect::Completions | Dialect::Gemini => first(&[&keys.text]),
         Dialect::Messages => first(&[&keys.text, &keys.partial_json, &keys.thinking]),
         Dialect::Responses => first(&[&keys.delta]),
         Dialect::Embeddings
         | Dialect::Moderations
-        | Dialect::Gemini
+        | Dialect::Converse
+        | Dialect::Cohere
+        | Dialect::Ollama
         | Dialect::Rerank
         | Dialect::Images
         | Dialect::Audio => 0,
@@ -65,12 +67,14 @@ pub fn answer_text_bytes(dialect: Dialect, body: &[u8]) -> usize {
         Dialect::Chat => {
             all(&[&keys.content, &keys.arguments, &keys.reasoning_content, &keys.reasoning])
         }
-        Dialect::Completions => all(&[&keys.text]),
+        Dialect::Completions | Dialect::Gemini => all(&[&keys.text]),
         Dialect::Messages => all(&[&keys.text, &keys.thinking]),
         Dialect::Responses => all(&[&keys.text, &keys.arguments]),
         Dialect::Embeddings
         | Dialect::Moderations
-        | Dialect::Gemini
+        | Dialect::Converse
+        | Dialect::Cohere
+        | Dialect::Ollama
         | Dialect::Rerank
         | Dialect::Images
         | Dialect::Audio => 0,

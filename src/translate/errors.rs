@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::form::WireError;
+use crate::dialect::google_status;
+use crate::route::failure::Reason;
 use crate::sse::status_of;
 
 /// What a provider says when a request is too long for its model, whatever code it gives.
@@ -51,6 +53,11 @@ impl WireError {
     }
 
     fn code(&self) -> Option<&str> {
+        match self.reason {
+            Some(Reason::ContextLength) => return Some("context_length_exceeded"),
+            Some(Reason::ContentFilter) => return Some("content_filter"),
+            _ => {}
+        }
         let message = self.message.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
         if self.http_status() == 400 && has(&TOO_LONG) {
@@ -59,7 +66,8 @@ impl WireError {
         if self.http_status() == 400 && has(&FILTERED) {
             return Some("content_filter");
         }
-        self.code.as_deref()
+        // Some repeat the status there.
+        self.code.as_deref().filter(|code| code.parse::<u16>().is_err())
     }
 }
 
@@ -81,4 +89,15 @@ pub(super) fn anthropic(error: &WireError, request_id: &str) -> Value {
         "error": {"type": words(error.http_status()).anthropic, "message": error.message},
         "request_id": request_id,
     })
+}
+
+/// The error body of Google's.
+pub(super) fn google(error: &WireError) -> Value {
+    let status = error.http_status();
+    json!({"error": {"code": status, "message": error.message, "status": google_status(status)}})
+}
+
+/// The error of Ollama's, which is a text.
+pub(super) fn ollama(error: &WireError) -> Value {
+    json!({"error": error.message})
 }

@@ -20,11 +20,56 @@ pub(super) enum Field {
     Verbosity,
     ParallelToolCalls,
     Format,
+    Reasoning,
+    ToolChoice,
     SearchDomains,
 }
 
 impl Field {
     const fn name(self, source: Dialect) -> &'static str {
+        match source {
+            Dialect::Gemini => self.google(),
+            Dialect::Ollama => self.ollama(),
+            _ => self.other(source),
+        }
+    }
+
+    const fn google(self) -> &'static str {
+        match self {
+            Self::Temperature => "generationConfig.temperature",
+            Self::TopP => "generationConfig.topP",
+            Self::TopK => "generationConfig.topK",
+            Self::FrequencyPenalty => "generationConfig.frequencyPenalty",
+            Self::PresencePenalty => "generationConfig.presencePenalty",
+            Self::Seed => "generationConfig.seed",
+            Self::Stop => "generationConfig.stopSequences",
+            Self::Format => "generationConfig.responseMimeType",
+            Self::Reasoning => "generationConfig.thinkingConfig",
+            Self::ToolChoice => "toolConfig.functionCallingConfig",
+            // Nothing of the kind can be asked for.
+            Self::Verbosity | Self::ParallelToolCalls | Self::SearchDomains => "tools",
+        }
+    }
+
+    const fn ollama(self) -> &'static str {
+        match self {
+            Self::Temperature => "options.temperature",
+            Self::TopP => "options.top_p",
+            Self::TopK => "options.top_k",
+            Self::FrequencyPenalty => "options.frequency_penalty",
+            Self::PresencePenalty => "options.presence_penalty",
+            Self::Seed => "options.seed",
+            Self::Stop => "options.stop",
+            Self::Format => "format",
+            Self::Reasoning => "think",
+            // Nothing of the kind can be asked for.
+            Self::Verbosity | Self::ParallelToolCalls | Self::ToolChoice | Self::SearchDomains => {
+                "tools"
+            }
+        }
+    }
+
+    const fn other(self, source: Dialect) -> &'static str {
         match (self, source) {
             (Self::Temperature, _) => "temperature",
             (Self::TopP, _) => "top_p",
@@ -41,6 +86,10 @@ impl Field {
             (Self::Format, Dialect::Messages) => "output_config.format",
             (Self::Format, Dialect::Responses) => "text.format",
             (Self::Format, _) => "response_format",
+            (Self::Reasoning, Dialect::Messages) => "thinking",
+            (Self::Reasoning, Dialect::Responses) => "reasoning",
+            (Self::Reasoning, _) => "reasoning_effort",
+            (Self::ToolChoice, _) => "tool_choice",
             (Self::SearchDomains, Dialect::Responses) => "tools.filters.allowed_domains",
             (Self::SearchDomains, _) => "tools.allowed_domains",
         }
@@ -59,7 +108,12 @@ pub(super) fn piece_path(request: &Request, turn: &Turn) -> String {
             "instructions".to_owned()
         }
         Dialect::Messages if turn.role.is_instruction() => "system".to_owned(),
+        Dialect::Gemini if turn.role.is_instruction() => "systemInstruction".to_owned(),
+        Dialect::Ollama if turn.role.is_instruction() && turn.at == usize::MAX => {
+            "system".to_owned()
+        }
         Dialect::Responses => format!("input[{}]", turn.at),
+        Dialect::Gemini => format!("contents[{}]", turn.at),
         _ => format!("messages[{}].content", turn.at),
     }
 }
@@ -85,6 +139,7 @@ const fn harmless(source: Dialect) -> &'static [&'static str] {
     match source {
         Dialect::Chat => &["prediction"],
         Dialect::Messages => &["service_tier", "metadata", "inference_geo"],
+        Dialect::Gemini => &["safetySettings", "labels", "serviceTier", "store"],
         _ => &[],
     }
 }

@@ -80,6 +80,7 @@ pub(super) fn error(value: &Value) -> WireError {
         .filter(|status| (400..600).contains(status));
     WireError {
         status,
+        reason: None,
         kind: text("type").filter(|kind| kind != "error"),
         code: text("code"),
         message: message.unwrap_or_else(|| "the provider reported an error".to_owned()),

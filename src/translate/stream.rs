@@ -1,8 +1,12 @@
 //! One stream on its way from a provider's dialect to the client's.
 
 use super::form::{Event, Open, Start, Stop, Usage, WireError};
+use super::frames::{Frame, FrameDecoder};
 use super::json_tool::Unwrapper;
-use super::{Echo, Translation, chat, gemini, messages, responses};
+use super::{
+    Echo, Framing, Translation, base64, chat, cohere, converse, gemini, messages, ollama, openai,
+    responses,
+};
 use crate::dialect::Dialect;
 use crate::sse::{self, Splitter};
 
@@ -36,8 +40,15 @@ pub struct Progress {
 /// Bytes of the provider's events in, bytes of the client's events out, wherever either are split.
 #[derive(Debug)]
 pub struct StreamTranslator {
-    splitter: Splitter,
+    split: Split,
     core: Core,
+}
+
+/// How a provider says where an event ends.
+#[derive(Debug)]
+enum Split {
+    Events(Splitter),
+    Frames(FrameDecoder),
 }
 
 /// The state machine: event by event.
@@ -60,6 +71,8 @@ enum Reader {
     Responses(responses::stream_read::Reader),
     Messages(messages::stream_read::Reader),
     Gemini(gemini::stream_read::Reader),
+    Converse(converse::stream_read::Reader),
+    Cohere(cohere::stream_read::Reader),
 }
 
 #[derive(Debug)]
@@ -67,6 +80,8 @@ enum Writer {
     Chat(Box<chat::stream_write::Writer>),
     Responses(Box<responses::stream_write::Writer>),
     Messages(Box<messages::stream_write::Writer>),
+    Gemini(Box<gemini::stream_write::Writer>),
+    Ollama(Box<ollama::stream_write::Writer>),
 }
 
 impl StreamTranslator {
@@ -76,6 +91,8 @@ impl StreamTranslator {
             Dialect::Responses => Reader::Responses(responses::stream_read::Reader::default()),
             Dialect::Messages => Reader::Messages(messages::stream_read::Reader::default()),
             Dialect::Gemini => Reader::Gemini(gemini::stream_read::Reader::default()),
+            Dialect::Converse => Reader::Converse(converse::stream_read::Reader::default()),
+            Dialect::Cohere => Reader::Cohere(cohere::stream_read::Reader::default()),
             _ => Reader::Chat(chat::stream_read::Reader::default()),
         };
         let writer = match translation.client {
@@ -85,6 +102,8 @@ impl StreamTranslator {
             Dialect::Messages => {
                 Writer::Messages(Box::new(messages::stream_write::Writer::new(echo)))
             }
+            Dialect::Gemini => Writer::Gemini(Box::default()),
+            Dialect::Ollama => Writer::Ollama(Box::new(ollama::stream_write::Writer::new(echo))),
             _ => Writer::Chat(Box::new(chat::stream_write::Writer::new(echo))),
         };
         let core = Core {
@@ -98,23 +117,34 @@ impl StreamTranslator {
             events: Vec::new(),
             bytes: 0,
         };
-        Self { splitter: Splitter::default(), core }
+        let split = match translation.framing {
+            Framing::Events => Split::Events(Splitter::default()),
+            Framing::Aws => Split::Frames(FrameDecoder::default()),
+        };
+        Self { split, core }
     }
 
     /// Takes the next bytes; appends whole events to `out`.
     pub fn push(&mut self, chunk: &[u8], out: &mut String) {
-        let Self { splitter, core } = self;
+        let Self { split, core } = self;
         core.bytes = core.bytes.saturating_add(chunk.len());
         if STREAM_BYTES_MAX < core.bytes {
             core.progress.end = StreamEnd::Broken;
         }
-        splitter.push(chunk, |event, _| core.event(&event, out));
+        match split {
+            Split::Events(splitter) => splitter.push(chunk, |event, _| core.event(&event, out)),
+            Split::Frames(frames) => frames.push(chunk, |frame| core.frame(&frame, out)),
+        }
     }
 
     /// The provider has no more. An event that lacks only its blank line is one to most clients.
     pub fn finish(&mut self, out: &mut String) {
-        let Self { splitter, core } = self;
-        splitter.finish(|event| core.event(&event, out));
+        let Self { split, core } = self;
+        match split {
+            Split::Events(splitter) => splitter.finish(|event| core.event(&event, out)),
+            Split::Frames(frames) if frames.is_cut() => core.broke(),
+            Split::Frames(_) => {}
+        }
         core.finish(out);
     }
 
@@ -126,7 +156,9 @@ impl StreamTranslator {
     pub fn n_written(&self) -> u64 {
         match &self.core.writer {
             Writer::Responses(writer) => writer.n_events(),
-            Writer::Chat(_) | Writer::Messages(_) => self.core.progress.n_events,
+            Writer::Chat(_) | Writer::Messages(_) | Writer::Gemini(_) | Writer::Ollama(_) => {
+                self.core.progress.n_events
+            }
         }
     }
 }
@@ -145,6 +177,36 @@ impl Core {
             }
             sse::Event::Message { name, data } => (name, data),
         };
+        self.message(name, data, out);
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>, out: &mut String) {
+        self.progress.n_events += 1;
+        if self.progress.end != StreamEnd::Open {
+            return;
+        }
+        match *frame {
+            // What `invoke` streams are the events of the model's own dialect.
+            Frame::Event { kind: "chunk", payload } => match unwrapped(payload) {
+                Some(data) => self.message(b"", &data, out),
+                None => self.broke(),
+            },
+            Frame::Event { kind, payload } => self.message(kind.as_bytes(), payload, out),
+            Frame::Exception { kind, message, payload } => {
+                let error = exception(kind, message, payload);
+                self.take(Event::Error(Box::new(error)), out);
+            }
+            Frame::Broken => self.broke(),
+        }
+    }
+
+    fn broke(&mut self) {
+        if self.progress.end == StreamEnd::Open {
+            self.progress.end = StreamEnd::Broken;
+        }
+    }
+
+    fn message(&mut self, name: &[u8], data: &[u8], out: &mut String) {
         self.progress.n_messages += 1;
         let mut events = std::mem::take(&mut self.events);
         let is_read = match &mut self.reader {
@@ -152,24 +214,28 @@ impl Core {
             Reader::Responses(reader) => reader.push(name, data, &mut events),
             Reader::Messages(reader) => reader.push(name, data, &mut events),
             Reader::Gemini(reader) => reader.push(data, &mut events),
+            Reader::Converse(reader) => reader.push(name, data, &mut events),
+            Reader::Cohere(reader) => reader.push(name, data, &mut events),
         };
         for event in events.drain(..) {
             self.take(event, out);
         }
         self.events = events;
-        if !is_read && self.progress.end == StreamEnd::Open {
-            self.progress.end = StreamEnd::Broken;
+        if !is_read {
+            self.broke();
         }
     }
 
     /// Some dialects end a stream by saying nothing more.
     fn finish(&mut self, out: &mut String) {
-        if let Reader::Gemini(reader) = &mut self.reader {
-            let mut events = Vec::new();
-            reader.finish(&mut events);
-            for event in events {
-                self.take(event, out);
-            }
+        let mut events = Vec::new();
+        match &mut self.reader {
+            Reader::Gemini(reader) => reader.finish(&mut events),
+            Reader::Converse(reader) => reader.finish(&mut events),
+            Reader::Chat(_) | Reader::Responses(_) | Reader::Messages(_) | Reader::Cohere(_) => {}
+        }
+        for event in events {
+            self.take(event, out);
         }
     }
 
@@ -244,6 +310,31 @@ impl Core {
             Writer::Chat(writer) => writer.push(event, out),
             Writer::Responses(writer) => writer.push(event, out),
             Writer::Messages(writer) => writer.push(event, out),
+            Writer::Gemini(writer) => writer.push(event, out),
+            Writer::Ollama(writer) => writer.push(event, out),
         }
     }
+}
+
+/// What a frame of `invoke` carries: `{"bytes": "…"}`, in base64.
+fn unwrapped(payload: &[u8]) -> Option<Vec<u8>> {
+    let value: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    base64::decode(value.get("bytes")?.as_str()?)
+}
+
+/// An error that comes as a frame.
+fn exception(kind: &str, message: &str, payload: &[u8]) -> WireError {
+    let status = match kind {
+        "throttlingException" => 429,
+        "validationException" => 400,
+        "modelTimeoutException" => 504,
+        "serviceUnavailableException" => 503,
+        _ => 500,
+    };
+    let value = serde_json::from_slice(payload).unwrap_or_default();
+    let mut error = openai::error(&value);
+    if !message.is_empty() {
+        message.clone_into(&mut error.message);
+    }
+    WireError { status: Some(status), code: Some(kind.to_owned()), ..error }
 }

@@ -12,10 +12,11 @@ input, a line of JSON each and one line in answer; all ends, and the data is del
 
     {"faults": [{"kind": …, …}]}    replaces the faults that are left
     {"kill": 0}                     SIGKILL for the engine of server 0, which comes back; the answer is there when it has
-    {"state": true}                 {"requests": …, "inserts": …, "fired": {kind: n}, "left": n}
+    {"state": true}                 {"requests": …, "inserts": …, "in_flight": …, "fired": {kind: n}, "left": n}; abandoned requests are in flight until they are done
 
     kind         what happens                                                    fields
     refuse       nobody listens, and open connections are cut                    ms, else until the next `faults`
+    hang         answers nobody for a while; then all who asked meanwhile        ms
     delay        waits before it looks at the request                            ms
     http_error   reads the request, answers an error, stores nothing             status (500), code (252), text
     reset        cuts the connection after some of the body, stores nothing      bytes (1)
@@ -23,7 +24,7 @@ input, a line of JSON each and one line in answer; all ends, and the data is del
     kill         kills the engine after some of the body                         bytes (1)
     kill_after   stores the rows, then kills the engine before the answer
 
-All but `refuse` take `on` (insert, other, any; default insert), `match` (a text in the query), `after` (let so many pass) and `times` (default 1).
+All but `refuse` and `hang` take `on` (insert, other, any; default insert), `match` (a text in the query), `after` (let so many pass) and `times` (default 1).
 """
 import argparse, ctypes, http.client, json, os, random, select, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time
 from http.server import BaseHTTPRequestHandler
@@ -35,11 +36,12 @@ CONFIG = """<clickhouse>
 <path>{path}/data/</path><listen_host>127.0.0.1</listen_host><http_port>{http_port}</http_port><tcp_port>{tcp_port}</tcp_port>
 <users_config>{path}/users.xml</users_config><timezone>UTC</timezone><mark_cache_size>67108864</mark_cache_size>
 <remote_servers><test>{shards}</test></remote_servers>
+<query_log><database>system</database><table>query_log</table></query_log>
 <macros><launch>{launch}</launch><shard>{shard}</shard><replica>r{shard}</replica></macros>
 </clickhouse>"""
 SHARD = "<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>{}</port></replica></shard>"
 USERS = """<clickhouse>
-<profiles><default></default></profiles><quotas><default></default></quotas>
+<profiles><default><log_queries>0</log_queries></default></profiles><quotas><default></default></quotas>
 <users><default><password></password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default></users>
 </clickhouse>"""
 
@@ -134,18 +136,28 @@ class Cut(Exception):
 
 class Faults:
     def __init__(self):
-        self.lock, self.fired, self.requests, self.inserts = threading.Lock(), {}, 0, 0
+        self.lock, self.fired, self.requests, self.inserts, self.in_flight = threading.Lock(), {}, 0, 0, 0
+        self.hanging_until = 0
         self.set([])
 
     def set(self, items):
         with self.lock:
-            self.items = [{"on": "insert", "match": "", "after": 0, "times": 1, "bytes": 1, **item} for item in items if item["kind"] != "refuse"]
+            self.items = [{"on": "insert", "match": "", "after": 0, "times": 1, "bytes": 1, **item} for item in items if item["kind"] not in ("refuse", "hang")]
             self.refusing_until = max((time.monotonic() + item.get("ms", 1e12) / 1e3 for item in items if item["kind"] == "refuse"), default=0)
             if self.is_refusing():
                 self.fired["refuse"] = self.fired.get("refuse", 0) + 1
+            self.hanging_until = max((time.monotonic() + item["ms"] / 1e3 for item in items if item["kind"] == "hang"), default=0)
 
     def is_refusing(self):
         return time.monotonic() < self.refusing_until
+
+    def hang(self):
+        """As long as it is to last; faults that are set meanwhile do not end it for who is in it."""
+        left = self.hanging_until - time.monotonic()
+        if left > 0:
+            with self.lock:
+                self.fired["hang"] = self.fired.get("hang", 0) + 1
+            time.sleep(left)
 
     def take(self, query):
         """The fault that strikes this request, or one of no kind."""
@@ -166,7 +178,7 @@ class Faults:
 
     def state(self):
         with self.lock:
-            return {"requests": self.requests, "inserts": self.inserts, "fired": self.fired, "left": sum(item["times"] for item in self.items)}
+            return {"requests": self.requests, "inserts": self.inserts, "in_flight": self.in_flight, "fired": self.fired, "left": sum(item["times"] for item in self.items)}
 
 
 class Front(BaseHTTPRequestHandler):
@@ -212,10 +224,21 @@ class Front(BaseHTTPRequestHandler):
         return line
 
     def pass_on(self):
+        faults = self.server[1]
+        with faults.lock:
+            faults.in_flight += 1
+        try:
+            self.pass_one_on()
+        finally:
+            with faults.lock:
+                faults.in_flight -= 1
+
+    def pass_one_on(self):
         engine, faults = self.server
         pieces = self.pieces()
         query = "".join(parse_qs(urlsplit(self.path).query).get("query", []))
         first = b"" if query else next(pieces, b"")
+        faults.hang()
         fault = faults.take(query or first[:65_536].decode("utf-8", "replace"))
         if fault["kind"] == "delay":
             time.sleep(fault["ms"] / 1e3)

@@ -113,7 +113,8 @@ async fn answers_are_as_the_document_says() {
     let token = tokens["data"][0]["id"].as_str().unwrap();
     let (mut n, mut wrong) = (0, Vec::new());
     for route in routes().iter().filter(|route| route.method == "GET") {
-        if ["get_request", "get_openapi"].contains(&route.operation.as_str())
+        let of_its_own = ["get_request", "get_openapi", "begin_sign_on", "finish_sign_on"];
+        if of_its_own.contains(&route.operation.as_str())
             || !route.media.contains(&"application/json")
         {
             continue;

@@ -5,6 +5,9 @@ use std::path::Path;
 use loadtest::mock::Mock;
 use serde_json::{Value, json};
 use sluice::clock::Clock;
+use sluice::config::server::StateUrl;
+use sluice::control::store::Store;
+use sluice::secret::Secret;
 use tokio::time::Instant;
 
 use crate::client::{Client, DEADLINE, request};
@@ -195,4 +198,44 @@ async fn node_that_starts_without_the_store_serves_the_last_known_state() {
     assert_eq!(node.admin("POST", revoke, None).await.status, 200);
     assert_eq!(chat(&node, &secret).await, 401);
     node.stop().await;
+}
+
+/// Whether the store lets somebody in who asks like this.
+async fn opens(url: String) -> Result<(), String> {
+    let url = StateUrl::Postgres(Secret::new(url));
+    let open = move || Store::open(&url, Clock::default()).map(drop);
+    let opened = tokio::task::spawn_blocking(open).await.unwrap();
+    opened.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn connection_is_encrypted_as_the_address_says() {
+    let certs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/upstream/certs");
+    let ca = certs.join("ca.pem").display().to_string();
+    let of_ip = |verified| vec![("127.0.0.1", verified)];
+    for (certificate, hosts) in [
+        ("good", of_ip(true)),
+        ("wrong_name", vec![("127.0.0.1", false), ("provider.test", true)]),
+        ("wrong_ca", of_ip(false)),
+    ] {
+        let start = move || Postgres::start_tls(certificate);
+        let (server, address) = tokio::task::spawn_blocking(start).await.unwrap();
+        for (host, verified) in hosts {
+            let (port, ip) = (address.port(), address.ip());
+            let base = format!("postgres://sluice@{host}:{port}/postgres?hostaddr={ip}");
+            for (mode, is_let_in) in [
+                (String::new(), true),
+                ("&sslmode=require".to_owned(), true),
+                (format!("&sslmode=verify-full&sslrootcert={ca}"), verified),
+                // Without `sslrootcert` the authorities of the system count, who know none of these.
+                ("&sslmode=verify-full".to_owned(), false),
+                // The server takes nobody without TLS.
+                ("&sslmode=disable".to_owned(), false),
+            ] {
+                let opened = opens(format!("{base}{mode}")).await;
+                assert_eq!(opened.is_ok(), is_let_in, "{certificate} {host} {mode}: {opened:?}");
+            }
+        }
+        tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+    }
 }

@@ -11,25 +11,34 @@ use crate::clickhouse_rows::{prepare, rows_sql, target};
 use crate::clickhouse_server::{ClickHouse, Seat};
 use crate::client::within;
 
-const FILES: [&str; 4] =
-    ["0001_usage.sql", "0002_refused_keys.sql", "0003_payloads.sql", "0004_rollups.sql"];
+const FILES: [&str; 5] = [
+    "0001_usage.sql",
+    "0002_refused_keys.sql",
+    "0003_payloads.sql",
+    "0004_rollups.sql",
+    "0005_days.sql",
+];
 
 /// All that counts requests, and how.
-const COUNTS: [(&str, &str); 5] = [
+const COUNTS: [(&str, &str); 7] = [
     ("usage", "count()"),
     ("usage_minute", "sum(requests)"),
     ("usage_hour", "sum(requests)"),
     ("usage_workspace_hour", "sum(requests)"),
     ("usage_day", "sum(requests)"),
+    ("usage_workspace_day", "sum(requests)"),
+    ("usage_key_day", "sum(requests)"),
 ];
 
-/// All that holds digests.
-const DIGESTS: [&str; 5] = [
+/// All that holds digests of all requests.
+const DIGESTS: [&str; 7] = [
     "usage_minute",
     "usage_hour",
     "usage_workspace_hour",
     "usage_day_digest",
-    "usage_workspace_day_digest",
+    "usage_workspace_day_digest WHERE level = 'workspace'",
+    "usage_workspace_day_digest WHERE level = 'environment'",
+    "usage_workspace_day_digest WHERE level = 'deployment'",
 ];
 
 #[tokio::test]
@@ -171,12 +180,9 @@ async fn command_migrates_and_prints() {
     config("");
     let (code, out, err) = run(&[]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    assert!(
-        out.contains("applied 0004_rollups.sql\ngate: up to date, 4 files, 4 applied"),
-        "{out}"
-    );
+    assert!(out.contains("applied 0005_days.sql\ngate: up to date, 5 files, 5 applied"), "{out}");
     let (code, out, _) = run(&[]);
-    assert_eq!((code, out.as_str()), (Some(0), "gate: up to date, 4 files, 0 applied now\n"));
+    assert_eq!((code, out.as_str()), (Some(0), "gate: up to date, 5 files, 0 applied now\n"));
 
     config("cluster = \"prod\"\n");
     let (code, out, _) = run(&["--print"]);
@@ -259,7 +265,7 @@ async fn roll_ups_say_what_the_rows_say() {
         for (column, of_rows) in sums {
             let raw = server.value(&format!("SELECT {of_rows} FROM d.usage")).await;
             assert!(raw.as_u64().unwrap() > 0, "{column}");
-            for (table, _) in &COUNTS[1..] {
+            for table in roll_ups_with(&server, column).await {
                 let rolled = server.value(&format!("SELECT sum({column}) FROM d.{table}")).await;
                 assert_eq!(rolled, raw, "{column} of {table}");
             }
@@ -274,14 +280,61 @@ async fn roll_ups_say_what_the_rows_say() {
         let raw = server.rows(&errors("usage", "count()")).await;
         assert!(raw.len() > 500, "{}", raw.len());
         assert_eq!(server.rows(&errors("usage_workspace_hour", "sum(requests)")).await, raw);
+        let of_keys = |table: &str, errors: &str| {
+            format!(
+                "SELECT workspace, environment, key, {errors} AS n FROM d.{table} GROUP BY ALL \
+                 ORDER BY ALL"
+            )
+        };
+        let raw = "countIf(outcome NOT IN ('success', 'cache_hit', 'client_closed'))";
+        let raw = server.rows(&of_keys("usage", raw)).await;
+        assert_eq!(server.rows(&of_keys("usage_key_day", "sum(errors)")).await, raw);
+        each_level_has_all_requests(&server).await;
         quantiles_are_near(&server).await;
         for (table, _) in &COUNTS[1..] {
             server.execute(&format!("OPTIMIZE TABLE d.{table} FINAL")).await;
         }
-        for table in DIGESTS {
+        for table in ["usage_day_digest", "usage_workspace_day_digest"] {
             server.execute(&format!("OPTIMIZE TABLE d.{table} FINAL")).await;
         }
     }
+}
+
+/// The digests of days by workspace have sums as well.
+async fn each_level_has_all_requests(server: &ClickHouse) {
+    let sums = |requests: &str, errors: &str| {
+        format!("[{requests}, {errors}, sum(ifNull(cost_nanousd, 0))] AS sums")
+    };
+    let errors = "countIf(outcome NOT IN ('success', 'cache_hit', 'client_closed'))";
+    let raw = format!("SELECT {} FROM d.usage", sums("count()", errors));
+    let raw = server.value(&raw).await;
+    for (level, names) in [
+        ("workspace", "environment = '' AND deployment = ''"),
+        ("environment", "environment != '' AND deployment = ''"),
+        ("deployment", "environment != '' AND deployment != ''"),
+    ] {
+        let rolled = format!(
+            "SELECT {} FROM d.usage_workspace_day_digest WHERE level = '{level}' AND {names}",
+            sums("sum(requests)", "sum(errors)")
+        );
+        assert_eq!(server.value(&rolled).await, raw, "{level}");
+    }
+}
+
+/// The roll-ups of `COUNTS` that know a column: days know no times.
+async fn roll_ups_with(server: &ClickHouse, column: &str) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for (table, _) in &COUNTS[1..] {
+        let has = format!(
+            "SELECT count() FROM system.columns \
+             WHERE database = 'd' AND table = '{table}' AND name = '{column}'"
+        );
+        if server.value(&has).await == 1 {
+            found.push(*table);
+        }
+    }
+    assert!(found.len() >= 4, "{column}: {found:?}");
+    found
 }
 
 /// A digest may be off by one rank in a hundred.
@@ -291,7 +344,10 @@ async fn quantiles_are_near(server: &ClickHouse) {
         ("first_token_digest", "first_token_us"),
         ("overhead_digest", "overhead_us"),
     ] {
-        for table in DIGESTS {
+        let has = |table: &&&str| {
+            digest != "overhead_digest" || !table.starts_with("usage_workspace_day_digest")
+        };
+        for table in DIGESTS.iter().filter(has) {
             let levels = "0.5, 0.9, 0.95, 0.99";
             let rank = |n: usize| format!("countIf({column} <= q[{n}]) / count({column})");
             let ranks = format!(
@@ -387,7 +443,7 @@ async fn example_of_access_in_sql_is_sql() {
     let server = ClickHouse::start().await;
     let text = include_str!("../../conf/clickhouse/access/access.sql");
     let statements: Vec<&str> = text.split(";\n").filter(|part| part.contains(' ')).collect();
-    assert_eq!(statements.len(), 15);
+    assert_eq!(statements.len(), 17);
     for statement in statements {
         server.execute(&format!("EXPLAIN AST {statement}")).await;
     }

@@ -155,6 +155,12 @@ impl ClickHouse {
         state["fired"][kind].as_u64().unwrap_or(0)
     }
 
+    /// Returns when no request is under way, not even one whose client has given up.
+    pub(crate) async fn settle(&self) {
+        within(async { while self.obey(json!({ "state": true })).await["in_flight"] != 0 {} })
+            .await;
+    }
+
     async fn obey(&self, command: Value) -> Value {
         let commands = Arc::clone(&self.commands);
         let answer = tokio::task::spawn_blocking(move || {

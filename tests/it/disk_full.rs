@@ -78,10 +78,15 @@ async fn ask_until_full(gateway: &TestGateway, n: u64) -> Answers {
     answers
 }
 
-async fn disk_runs_full(on_full: OnFull) {
+/// Fields of the key.
+const NO_LIMITS: &str = "";
+const BUDGET: &str = "limits = [{ metric = \"cost_usd\", period = \"day\", amount = \"1000\" }]\n";
+
+async fn disk_runs_full(on_full: OnFull, key: &str) {
     let disk = Disk::small();
     let mock = Mock::start().await.unwrap();
-    let gateway = Builder::new(&deployment(&[target(&mock, "sim")], ""))
+    let resources = deployment(&[target(&mock, "sim")], "") + key;
+    let gateway = Builder::new(&resources)
         .with(|config| {
             config.usage.spool_dir = disk.0.path().join("spool");
             config.usage.segment_bytes = SEGMENT_BYTES;
@@ -93,11 +98,15 @@ async fn disk_runs_full(on_full: OnFull) {
     let mut all = ask_until_full(&gateway, 400).await;
     assert_eq!(gateway.metric("sluice_usage_spool_full"), 1.0);
     let unmetered = gateway.metric("sluice_usage_rows_total{result=\"unmetered\"}");
-    match on_full {
-        OnFull::ShedAll => assert!(all.refused >= 399, "{}", all.refused),
-        OnFull::Shed | OnFull::ContinueUnmetered => {
-            assert!(all.refused == 0 && unmetered > 0.0, "{} {unmetered}", all.refused);
-        }
+    let is_refused = match on_full {
+        OnFull::ShedAll => true,
+        OnFull::Shed => key == BUDGET,
+        OnFull::ContinueUnmetered => false,
+    };
+    if is_refused {
+        assert!(all.refused >= 399, "{}", all.refused);
+    } else {
+        assert!(all.refused == 0 && unmetered > 0.0, "{} {unmetered}", all.refused);
     }
 
     // Room comes back, and with it the rows.
@@ -127,10 +136,21 @@ async fn disk_runs_full(on_full: OnFull) {
 
 #[tokio::test]
 async fn full_disk_refuses_and_loses_nothing() {
-    disk_runs_full(OnFull::ShedAll).await;
+    disk_runs_full(OnFull::ShedAll, NO_LIMITS).await;
 }
 
 #[tokio::test]
 async fn full_disk_lets_requests_pass_and_counts_them() {
-    disk_runs_full(OnFull::ContinueUnmetered).await;
+    disk_runs_full(OnFull::ContinueUnmetered, BUDGET).await;
+}
+
+/// The default: money is not spent where nobody counts it.
+#[tokio::test]
+async fn full_disk_refuses_keys_with_a_budget() {
+    disk_runs_full(OnFull::Shed, BUDGET).await;
+}
+
+#[tokio::test]
+async fn full_disk_lets_keys_without_a_budget_pass() {
+    disk_runs_full(OnFull::Shed, NO_LIMITS).await;
 }

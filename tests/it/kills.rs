@@ -237,9 +237,13 @@ async fn lose_no_row_on_the_way_to_clickhouse() {
             "SELECT (SELECT count() FROM kills.usage) AS rows, \
              (SELECT uniqExact(request_id) FROM kills.usage) AS requests, \
              (SELECT sum(requests) FROM kills.usage_minute) AS minutes, \
-             (SELECT sum(requests) FROM kills.usage_day) AS days",
+             (SELECT sum(requests) FROM kills.usage_day) AS days, \
+             (SELECT sum(requests) FROM kills.usage_key_day) AS keys",
         )
         .await;
     let rows = &sums[0]["rows"];
-    assert!(["requests", "minutes", "days"].iter().all(|name| &sums[0][*name] == rows), "{sums:?}");
+    assert!(
+        ["requests", "minutes", "days", "keys"].iter().all(|name| &sums[0][*name] == rows),
+        "{sums:?}"
+    );
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use loadtest::mock::Mock;
@@ -15,15 +16,15 @@ use crate::harness::{ADMIN_TOKEN, Builder, TestGateway, chat_body, deployment, d
 const CHAT: &str = "/v1/chat/completions";
 
 /// The program itself, with its log in a file.
-struct Process {
+pub(crate) struct Process {
     child: Option<Child>,
     dir: tempfile::TempDir,
     data: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Process {
-    async fn start(resources: &str, key: &str) -> Self {
+    pub(crate) async fn start(resources: &str, key: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("resources.toml"), resources).unwrap();
@@ -50,7 +51,7 @@ impl Process {
         Self { child: Some(child), dir, data, admin }
     }
 
-    async fn call(&self, bytes: &[u8]) -> Option<crate::client::Answer> {
+    pub(crate) async fn call(&self, bytes: &[u8]) -> Option<crate::client::Answer> {
         let mut client = Client::connect(self.data).await;
         drop(client.try_write(bytes).await);
         client.next_answer().await
@@ -64,17 +65,18 @@ impl Process {
     }
 
     /// Lets it end in peace, and returns everything it has written.
-    async fn end(mut self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) async fn end(mut self) -> Vec<(String, Vec<u8>)> {
         let mut child = self.child.take().unwrap();
         let id = child.id().to_string();
         assert!(Command::new("kill").arg(id).status().unwrap().success());
         let ended = tokio::task::spawn_blocking(move || child.wait());
         assert!(within(ended).await.unwrap().unwrap().success());
-        let dir = self.dir.path();
-        let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-        let own = ["resources.toml", "sluice.toml"];
-        files
-            .filter(|path| path.is_file())
+        let mut written = Vec::new();
+        files(self.dir.path(), &mut written);
+        // What the operator wrote, and the one file that is a secret.
+        let own = ["resources.toml", "sluice.toml", "master.key"];
+        written
+            .into_iter()
             .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), path))
             .filter(|(name, _)| !own.contains(&name.as_str()))
             .map(|(name, path)| (name, std::fs::read(path).unwrap()))
@@ -86,6 +88,18 @@ impl Drop for Process {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             drop(child.kill());
+        }
+    }
+}
+
+/// Every file in a folder, however deep.
+fn files(folder: &Path, all: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, all);
+        } else {
+            all.push(path);
         }
     }
 }
@@ -105,7 +119,7 @@ fn addresses(stdout: impl Read) -> (SocketAddr, SocketAddr) {
     panic!("the program ended before it had said where it listens");
 }
 
-fn contains(bytes: &[u8], needle: &str) -> bool {
+pub(crate) fn contains(bytes: &[u8], needle: &str) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
 }
 

@@ -2,8 +2,9 @@
 //! taken; it can be stopped and started again.
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use sluice::config::server::StateUrl;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 pub(crate) struct Postgres {
     dir: TempDir,
     server: Option<Child>,
+    arguments: Vec<&'static str>,
 }
 
 fn program(name: &str) -> PathBuf {
@@ -47,15 +49,50 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut postgres = Self { dir, server: None };
+        let mut postgres = Self { dir, server: None, arguments: vec!["-c", "listen_addresses="] };
         postgres.serve();
         postgres
+    }
+
+    /// A server that is reached by TCP too, with TLS and in no other way, and has this certificate.
+    pub(crate) fn start_tls(certificate: &str) -> (Self, SocketAddr) {
+        let mut postgres = Self::start();
+        postgres.stop();
+        let data = postgres.dir.path().join("data");
+        let certs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/upstream/certs");
+        let files =
+            [(format!("{certificate}.pem"), "tls.pem"), ("server.key".to_owned(), "tls.key")];
+        for (from, to) in files {
+            std::fs::copy(certs.join(from), data.join(to)).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(data.join(to), mode).unwrap();
+            let owner = std::fs::metadata(&data).unwrap();
+            std::os::unix::fs::chown(data.join(to), Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        let rules = "local all all trust\nhostssl all all 127.0.0.0/8 trust\n";
+        std::fs::write(data.join("pg_hba.conf"), rules).unwrap();
+        // An address of its own, so that nobody takes the port in between.
+        let [a, b, c] = std::array::from_fn(|_| rand::random_range(1..=254));
+        let listener = TcpListener::bind(SocketAddr::from(([127, a, b, c], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let settings = format!(
+            "listen_addresses = '{}'\nport = {}\nssl = on\nssl_cert_file = 'tls.pem'\n\
+             ssl_key_file = 'tls.key'\n",
+            address.ip(),
+            address.port()
+        );
+        std::fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
+        postgres.arguments.clear();
+        postgres.serve();
+        (postgres, address)
     }
 
     pub(crate) fn serve(&mut self) {
         let mut server = command("postgres")
             .current_dir(self.dir.path())
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-k"])
+            .args(&self.arguments)
+            .args(["-c", "fsync=off", "-k"])
             .arg(self.dir.path())
             .arg("-D")
             .arg(self.dir.path().join("data"))

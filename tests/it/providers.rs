@@ -11,6 +11,8 @@ use crate::wire::Wire;
 const CHAT: &str = r#"{"choices":[{"index":0,"finish_reason":"stop",
     "message":{"role":"assistant","content":"hi"}}]}"#;
 const GEMINI: &str = r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"hi"}]},"finishReason":"STOP"}]}"#;
+const COHERE: &str = r#"{"id":"1","finish_reason":"COMPLETE",
+    "message":{"role":"assistant","content":[{"type":"text","text":"hi"}]}}"#;
 const RESPONSE: &str = r#"{"id":"resp_1","object":"response","status":"completed","model":"m",
     "output":[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hi"}]}]}"#;
 const MESSAGES: &str = r#"{"id":"msg_1","type":"message","role":"assistant","model":"m",
@@ -18,7 +20,7 @@ const MESSAGES: &str = r#"{"id":"msg_1","type":"message","role":"assistant","mod
     "usage":{"input_tokens":1,"output_tokens":1}}"#;
 
 /// A gateway whose one model, `m`, is `upstream_model` on a connection to `wire`.
-async fn gateway(wire: &Wire, base: &str, provider: &str, more: &str) -> TestGateway {
+pub(crate) async fn gateway(wire: &Wire, base: &str, provider: &str, more: &str) -> TestGateway {
     let address = wire.base_url();
     let address = address.strip_suffix("/v1").unwrap();
     let document = format!(
@@ -43,11 +45,14 @@ async fn asked(
     let authorization = gateway.authorization();
     let mut headers = vec![("authorization", authorization.as_str())];
     headers.extend_from_slice(more);
-    let input = if path.ends_with("responses") { "input" } else { "messages" };
-    let length = if path.ends_with("responses") { "max_output_tokens" } else { "max_tokens" };
-    let question = json!({
-        "model": "m", length: 50, input: [{"role": "user", "content": "hello"}],
-    });
+    let messages = json!([{"role": "user", "content": "hello"}]);
+    let question = if path.ends_with("embeddings") {
+        json!({"model": "m", "input": ["hello"]})
+    } else if path.ends_with("responses") {
+        json!({"model": "m", "max_output_tokens": 50, "input": messages})
+    } else {
+        json!({"model": "m", "max_tokens": 50, "messages": messages})
+    };
     let request = request("POST", path, &headers, question.to_string().as_bytes());
     let mut client = gateway.client().await;
     let answer = async {
@@ -86,6 +91,11 @@ azure_openai /openai    2024-10-21 messages         /openai/responses?api-versio
 azure_openai /openai    2024-10-21 embeddings       /openai/deployments/a%2Fb/embeddings?api-version=2024-10-21
 gemini       /v1beta    -          chat/completions /v1beta/models/a%2Fb:generateContent
 gemini       /v1beta    -          responses        /v1beta/models/a%2Fb:generateContent
+gemini       /v1beta    -          embeddings       /v1beta/models/a%2Fb:batchEmbedContents
+cohere       /v2        -          chat/completions /v2/chat
+cohere       /v2        -          messages         /v2/chat
+cohere       /v2        -          embeddings       /v2/embed
+cohere       /v2        -          rerank           /v2/rerank
 groq         /openai/v1 -          messages         /openai/v1/chat/completions
 ";
 
@@ -95,6 +105,7 @@ fn wants(provider: &str) -> (&'static str, &'static str) {
         "anthropic" => ("x-api-key: ", MESSAGES),
         "azure_openai" => ("api-key: ", CHAT),
         "gemini" => ("x-goog-api-key: ", GEMINI),
+        "cohere" => ("authorization: Bearer ", COHERE),
         _ => ("authorization: Bearer ", CHAT),
     }
 }
@@ -109,7 +120,12 @@ async fn each_provider_is_asked_where_and_as_it_wants() {
             version => format!("settings = {{ api_version = \"{version}\" }}"),
         };
         let (header, answer) = wants(provider);
-        let answer = if asked_for.contains("/responses") { RESPONSE } else { answer };
+        let answer = match asked_for.rsplit(['/', ':', '?']).next().unwrap_or_default() {
+            "batchEmbedContents" => r#"{"embeddings":[{"values":[0.5,1]}]}"#,
+            "embed" => r#"{"embeddings":{"float":[[0.5,1]]}}"#,
+            _ if asked_for.contains("/responses") => RESPONSE,
+            _ => answer,
+        };
         let mut wire = Wire::start().await;
         let more = format!("credential = \"sk-provider\"\n{settings}");
         let gateway = gateway(&wire, base, provider, &more).await;

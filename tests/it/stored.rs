@@ -184,3 +184,38 @@ async fn stored_requests_need_the_scope() {
     assert_eq!((answer.status, answer.code()), (401, "invalid_api_key".to_owned()));
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn query_goes_on_by_list_and_azure_gets_its_version() {
+    let mock = Mock::start().await.unwrap();
+    let openai = document(&[(&mock.base_url(), "sim", "")], "");
+    let azure = openai.replace("provider = \"simulated\"", "provider = \"azure_openai\"").replace(
+        "credential = ",
+        "settings = { api_version = \"2025-03-01-preview\" }\ncredential = ",
+    );
+    assert_ne!(openai, azure);
+    for (resources, version) in [(openai, None), (azure, Some("api-version=2025-03-01-preview"))] {
+        let gateway = Builder::new(&resources).start().await;
+        let id = make(&gateway, "m0", "").await;
+        for (asked, passed) in [
+            ("", ""),
+            ("?", ""),
+            ("?limit=5&order=asc", "limit=5&order=asc"),
+            ("?include[]=a&key=vk_secret&api-version=1&after=x", "include[]=a&after=x"),
+            ("?stream=true&starting_after=7", "stream=true&starting_after=7"),
+        ] {
+            mock.clear_journal();
+            let path = format!("/v1/responses/{id}/input_items");
+            call(&gateway, "GET", &format!("{path}{asked}"), &[]).await;
+            let entry = within(mock.wait_for(1)).await.remove(0);
+            let query: Vec<&str> =
+                [passed].into_iter().chain(version).filter(|it| !it.is_empty()).collect();
+            let expected = match query.join("&") {
+                query if query.is_empty() => path,
+                query => format!("{path}?{query}"),
+            };
+            assert_eq!(entry.path, expected, "{asked}");
+        }
+        gateway.stop().await;
+    }
+}

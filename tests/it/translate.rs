@@ -525,7 +525,13 @@ async fn malformed_answer_does_not_count() {
 /// The official SDKs of one dialect, and the Vercel AI SDK, on providers of another.
 #[tokio::test]
 async fn sdks_reach_providers_of_other_dialects() {
-    for script in ["translate_openai.py", "translate_anthropic.py", "translate_ai_sdk.mjs"] {
+    for script in [
+        "translate_openai.py",
+        "translate_anthropic.py",
+        "translate_ai_sdk.mjs",
+        "google_genai.py",
+        "ollama_py.py",
+    ] {
         let mock = Mock::start().await.unwrap();
         let document = include_str!("../sdk/translate.toml").replace("${SLUICE_KEY}", "${KEY}");
         let gateway = Builder::new(&document).env("MOCK_URL", &mock.base_url()).start().await;

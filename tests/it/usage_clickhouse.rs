@@ -1,5 +1,6 @@
 //! Rows on their way to a real ClickHouse server, which breaks in every way that a server can.
-//! `SLUICE_FAULTS=50` lets each fault strike so often; once is the default.
+//! `SLUICE_FAULTS=50` lets each fault strike so often; once is the default. `SLUICE_HANG_S=30` has the
+//! server hang for so long.
 
 use std::time::Duration;
 
@@ -48,21 +49,35 @@ async fn counts(server: &ClickHouse, database: &str) -> Vec<u64> {
 
 /// Every roll-up adds up to what the rows say.
 async fn roll_ups_are_the_rows(server: &ClickHouse, database: &str) {
-    let sums = |requests: &str| {
+    let times = ", sum(total_us), sum(overhead_us)";
+    let sums = |requests: &str, times: &str| {
         format!(
             "[{requests}, sum(ifNull(input_uncached, 0)), sum(ifNull(output, 0)), \
-             sum(ifNull(cost_nanousd, 0)), sum(total_us), sum(overhead_us)] AS sums"
+             sum(ifNull(cost_nanousd, 0)){times}] AS sums"
         )
     };
-    let rows = server.value(&format!("SELECT {} FROM {database}.usage", sums("count()"))).await;
-    for table in ["usage_minute", "usage_hour", "usage_workspace_hour", "usage_day"] {
-        let query = format!("SELECT {} FROM {database}.{table}", sums("sum(requests)"));
-        assert_eq!(server.value(&query).await, rows, "{table} of {database}");
+    for (table, times) in [
+        ("usage_minute", times),
+        ("usage_hour", times),
+        ("usage_workspace_hour", times),
+        ("usage_day", times),
+        ("usage_workspace_day", ""),
+        ("usage_key_day", ""),
+    ] {
+        let rows = format!("SELECT {} FROM {database}.usage", sums("count()", times));
+        let rolled = format!("SELECT {} FROM {database}.{table}", sums("sum(requests)", times));
+        let rows = server.value(&rows).await;
+        assert_eq!(server.value(&rolled).await, rows, "{table} of {database}");
     }
 }
 
 fn n_strikes() -> u64 {
     std::env::var("SLUICE_FAULTS").ok().map_or(1, |text| text.parse().unwrap())
+}
+
+/// Longer than the writer waits for an answer.
+fn hang_s() -> u64 {
+    std::env::var("SLUICE_HANG_S").ok().map_or(11, |text| text.parse().unwrap())
 }
 
 async fn stop(gateway: TestGateway) {
@@ -104,23 +119,37 @@ async fn columns_are_those_of_the_table() {
 /// Each fault strikes while rows come in; every row is there once, and the roll-ups agree.
 #[tokio::test]
 async fn no_fault_loses_or_doubles_a_row() {
-    let server = ClickHouse::start().await;
-    let mock = Mock::start().await.unwrap();
-    let faults = [
+    no_fault_loses([
         json!({ "kind": "refuse", "ms": 700 }),
         json!({ "kind": "http_error", "status": 500, "code": 252, "times": 3 }),
         json!({ "kind": "reset", "bytes": 100, "times": 2 }),
         json!({ "kind": "lost_ack", "times": 3 }),
-        json!({ "kind": "delay", "ms": 11_000 }),
-        json!({ "kind": "kill", "bytes": 100 }),
-        json!({ "kind": "kill_after" }),
-    ];
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn no_fault_loses_or_doubles_a_row_when_the_server_is_killed() {
+    no_fault_loses([json!({ "kind": "kill", "bytes": 100 }), json!({ "kind": "kill_after" })])
+        .await;
+}
+
+/// All that the writer has tried again meanwhile arrives at once when the hang is over.
+#[tokio::test]
+async fn no_fault_loses_or_doubles_a_row_that_arrives_late() {
+    no_fault_loses([json!({ "kind": "hang", "ms": 1_000 * hang_s() })]).await;
+}
+
+async fn no_fault_loses(faults: impl IntoIterator<Item = Value>) {
+    let server = ClickHouse::start().await;
+    let mock = Mock::start().await.unwrap();
     for fault in faults {
         let kind = fault["kind"].as_str().unwrap().to_owned();
         let gateway = gateway(&server.database(&kind).await, &mock).await;
         gateway.chat("").await;
         flush(&gateway).await;
         for strike in 1..=n_strikes() {
+            let struck_before = server.fired(&kind).await;
             server.faults(Value::Array(vec![fault.clone()])).await;
             for n in 1..=30_u64 {
                 assert_eq!(gateway.chat("").await.status, 200, "{kind}: clients notice nothing");
@@ -129,14 +158,46 @@ async fn no_fault_loses_or_doubles_a_row() {
                 }
             }
             flush(&gateway).await;
-            let struck = server.fired(&kind).await;
-            assert!(struck > 0 || kind == "refuse", "{kind} did not strike");
+            assert!(server.fired(&kind).await > struck_before, "{kind} did not strike");
             server.faults(json!([])).await;
+            server.settle().await;
             assert_eq!(counts(&server, &kind).await, [1 + 30 * strike; 4], "{kind}");
         }
         roll_ups_are_the_rows(&server, &kind).await;
+        let (strikes, rows) = (server.fired(&kind).await, 1 + 30 * n_strikes());
+        println!("{kind}: struck {strikes} times, {rows} rows, 0 lost, 0 doubled");
         stop(gateway).await;
     }
+}
+
+/// A table that lacks a column is the server's fault, not the rows': they wait until it is back.
+#[tokio::test]
+async fn rows_wait_while_the_table_lacks_a_column() {
+    let server = ClickHouse::start().await;
+    let mock = Mock::start().await.unwrap();
+    let gateway = gateway(&server.database("drift").await, &mock).await;
+    gateway.chat("").await;
+    flush(&gateway).await;
+    server.execute("ALTER TABLE drift.usage DROP COLUMN client_request_id").await;
+    for _ in 0..20 {
+        assert_eq!(gateway.chat("").await.status, 200);
+    }
+    let failed = async {
+        while gateway.metric("sluice_usage_inserts_total{result=\"failed\"}") < 2.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(failed).await;
+    assert_eq!(gateway.metric("sluice_usage_rows_total{result=\"dead\"}"), 0.0);
+    assert!(gateway.metric("sluice_usage_oldest_row_age_seconds") > 0.0);
+    assert_eq!(counts(&server, "drift").await, [1; 4]);
+
+    server
+        .execute("ALTER TABLE drift.usage ADD COLUMN client_request_id String AFTER correlation_id")
+        .await;
+    flush(&gateway).await;
+    assert_eq!(counts(&server, "drift").await, [21; 4]);
+    stop(gateway).await;
 }
 
 #[tokio::test]

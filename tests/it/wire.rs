@@ -17,6 +17,7 @@ pub(crate) struct Exchange {
     stream: TcpStream,
     /// The request line and the headers.
     pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Wire {
@@ -73,7 +74,8 @@ impl Exchange {
                 let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
                 let length = content_length(&head);
                 if end + 4 + length <= bytes.len() {
-                    return Some(Self { stream, head });
+                    let body = bytes[end + 4..end + 4 + length].to_vec();
+                    return Some(Self { stream, head, body });
                 }
             }
             if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {

@@ -16,13 +16,17 @@ GRANT SELECT ON sluice.usage TO sluice_workspace;
 GRANT SELECT ON sluice.usage_workspace_hour TO sluice_workspace;
 GRANT SELECT ON sluice.usage_workspace_day_digest TO sluice_workspace;
 GRANT SELECT ON sluice.usage_day TO sluice_workspace;
+GRANT SELECT ON sluice.usage_workspace_day TO sluice_workspace;
+GRANT SELECT ON sluice.usage_key_day TO sluice_workspace;
 
 -- Once there is a policy on a table, whom no policy names sees nothing of it: this one keeps all rows for all the others.
-CREATE ROW POLICY IF NOT EXISTS sluice_all ON sluice.usage, sluice.usage_workspace_hour, sluice.usage_workspace_day_digest, sluice.usage_day, sluice.payloads
+CREATE ROW POLICY IF NOT EXISTS sluice_all ON sluice.usage, sluice.usage_workspace_hour, sluice.usage_workspace_day_digest, sluice.usage_day,
+    sluice.usage_workspace_day, sluice.usage_key_day, sluice.payloads
 USING 1 TO ALL EXCEPT sluice_workspace;
 
 -- For each workspace a user and a policy. The filter stands in the policy, not in a setting: a setting is what a user may change.
 CREATE USER IF NOT EXISTS acme IDENTIFIED WITH sha256_password BY 'change me';
 GRANT sluice_workspace TO acme;
-CREATE ROW POLICY IF NOT EXISTS acme ON sluice.usage, sluice.usage_workspace_hour, sluice.usage_workspace_day_digest, sluice.usage_day, sluice.payloads
+CREATE ROW POLICY IF NOT EXISTS acme ON sluice.usage, sluice.usage_workspace_hour, sluice.usage_workspace_day_digest, sluice.usage_day,
+    sluice.usage_workspace_day, sluice.usage_key_day, sluice.payloads
 USING workspace_id = '00000000-0000-7000-8000-000000000001' TO acme;

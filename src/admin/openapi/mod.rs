@@ -127,6 +127,7 @@ fn responses(route: &Route) -> Json {
     };
     let is_made = route.method == "POST" && route.operation.starts_with("create_");
     let status = match route.answer {
+        None if route.operation == "begin_sign_on" => "302",
         None => "204",
         Some(_) if is_made => "201",
         Some(_) => "200",

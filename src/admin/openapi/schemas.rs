@@ -176,6 +176,12 @@ const OTHERS: &[(&str, Properties)] = &[
     ("Document", &[("connections", "objects"), ("models", "objects"), ("workspaces", "objects")]),
     ("Plan", &[("dry_run", "boolean"), ("changes", "objects"), ("secrets", "objects")]),
     ("Rotation", &[("grace_s", "integer")]),
+    ("ConnectionTest", &[("model", "text?")]),
+    (
+        "ConnectionVerdict",
+        &[("ok!", "boolean"), ("status", "number?"), ("latency_ms", "number?"), ("error", "any")],
+    ),
+    ("UpstreamModel", &[("id!", "string"), ("name", "text?")]),
     ("Active", &[("workspace", "text?"), ("environment", "text?")]),
     ("Verdict", &[("intact", "boolean"), ("events", "number?"), ("problem", "text?")]),
     ("Version", &[("name", "string"), ("version", "string")]),

@@ -10,6 +10,7 @@ use crate::config::fields::{Fields, Item};
 use crate::config::url;
 use crate::dialect::{Dialect, Dialects};
 use crate::provider::Provider;
+use crate::provider::aws::{AwsCredential, NotAwsKeys};
 use crate::secret::Secret;
 
 const CREDENTIAL_LEN_MAX: usize = 8192;
@@ -21,13 +22,8 @@ pub(super) fn read(fields: Fields<'_>, names: &mut Names) -> Connection {
         item.problem("must not hold `/`");
     }
     let provider = fields.require("provider").and_then(|item| provider(&item));
-    let azure = if provider == Some(Provider::AzureOpenAi) {
-        azure(&fields)
-    } else {
-        unenforced::free_table(&fields, "settings");
-        Azure::default()
-    };
-    let base_url = match azure.base_url() {
+    let settings = settings(&fields, provider);
+    let base_url = match settings.base_url() {
         Some(url) if fields.get("base_url").is_none() => Some(url),
         _ => base_url(&fields, provider),
     };
@@ -54,6 +50,11 @@ pub(super) fn read(fields: Fields<'_>, names: &mut Names) -> Connection {
         _ => {}
     }
     let provider = provider.unwrap_or(Provider::Simulated);
+    if let (Provider::Bedrock, Some(item), Some(credential)) =
+        (provider, &credential_item, &credential)
+    {
+        check_aws(item, credential, settings.region.is_some());
+    }
     let connection = Connection {
         name,
         provider,
@@ -61,7 +62,8 @@ pub(super) fn read(fields: Fields<'_>, names: &mut Names) -> Connection {
         base_url,
         credential,
         auth: auth.unwrap_or(Auth::None),
-        api_version: azure.api_version,
+        api_version: settings.api_version,
+        region: settings.region,
         dialects: dialects(&fields, provider),
         limits: limits(&fields),
         enabled: fields.flag("enabled", true),
@@ -72,25 +74,41 @@ pub(super) fn read(fields: Fields<'_>, names: &mut Names) -> Connection {
     connection
 }
 
-/// The settings of a connection to Azure.
+/// What the `settings` of a connection say, for the providers that have some.
 #[derive(Default)]
-struct Azure {
+struct Settings {
     resource: Option<String>,
     api_version: Option<String>,
+    region: Option<String>,
 }
 
-impl Azure {
-    /// The address of a resource: with an API version the older one, whose paths name deployments.
+impl Settings {
+    /// The address that follows from them. Of a resource of Azure with an API version it is the older
+    /// one, whose paths name deployments.
     fn base_url(&self) -> Option<BaseUrl> {
-        let resource = self.resource.as_ref()?;
-        let path = if self.api_version.is_some() { "/openai" } else { "/openai/v1" };
-        url::base_url(&format!("https://{resource}.openai.azure.com{path}")).ok()
+        let url = match (&self.resource, &self.region) {
+            (Some(resource), _) => {
+                let path = if self.api_version.is_some() { "/openai" } else { "/openai/v1" };
+                format!("https://{resource}.openai.azure.com{path}")
+            }
+            (None, Some(region)) => {
+                let end = if region.starts_with("cn-") { ".cn" } else { "" };
+                format!("https://bedrock-runtime.{region}.amazonaws.com{end}")
+            }
+            (None, None) => return None,
+        };
+        url::base_url(&url).ok()
     }
 }
 
-fn azure(fields: &Fields<'_>) -> Azure {
+fn settings(fields: &Fields<'_>, provider: Option<Provider>) -> Settings {
+    let known = provider.map(Provider::settings).unwrap_or_default();
+    if known.is_empty() {
+        unenforced::free_table(fields, "settings");
+        return Settings::default();
+    }
     let Some(settings) = fields.get("settings").and_then(|item| item.fields()) else {
-        return Azure::default();
+        return Settings::default();
     };
     let word = |name: &'static str| {
         let item = settings.get(name)?;
@@ -101,9 +119,32 @@ fn azure(fields: &Fields<'_>) -> Azure {
         }
         Some(text.to_owned())
     };
-    let azure = Azure { resource: word("resource"), api_version: word("api_version") };
+    let mut read = Settings::default();
+    for (name, place) in [
+        ("resource", &mut read.resource),
+        ("api_version", &mut read.api_version),
+        ("region", &mut read.region),
+    ] {
+        if known.iter().any(|(known, _)| *known == name) {
+            *place = word(name);
+        }
+    }
     settings.finish();
-    azure
+    read
+}
+
+/// Amazon's keys are signed with, and a signature names a region.
+fn check_aws(item: &Item<'_>, credential: &Secret, has_region: bool) {
+    match AwsCredential::read(credential.expose()) {
+        Err(NotAwsKeys) => item.problem(
+            "must be a Bedrock API key, or ACCESS_KEY_ID:SECRET_ACCESS_KEY with :SESSION_TOKEN for \
+             temporary keys; profiles and web identities are not read",
+        ),
+        Ok(AwsCredential::Keys(_)) if !has_region => {
+            item.problem("needs `settings = { region = \"…\" }`: signatures name it");
+        }
+        Ok(AwsCredential::Keys(_) | AwsCredential::ApiKey) => {}
+    }
 }
 
 fn provider(item: &Item<'_>) -> Option<Provider> {

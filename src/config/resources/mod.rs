@@ -133,6 +133,8 @@ pub struct Connection {
     pub auth: Auth,
     /// Of Azure's older paths, which name the deployment: `/deployments/NAME/…?api-version=…`.
     pub api_version: Option<String>,
+    /// Of Amazon, for its signatures.
+    pub region: Option<String>,
     /// What this connection speaks: the provider's own dialects and those listed on top.
     pub dialects: Dialects,
     pub health_check: Option<HealthCheck>,
@@ -148,6 +150,18 @@ pub struct BaseUrl {
     pub port: u16,
     /// What stands before `/chat/completions`: empty, or `/v1`.
     pub path: String,
+}
+
+impl BaseUrl {
+    /// Host and port as a `host` header has them.
+    pub fn authority(&self) -> String {
+        let Self { host, port, is_tls, path: _ } = self;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        match (is_tls, port) {
+            (true, 443) | (false, 80) => host,
+            _ => format!("{host}:{port}"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 /// Every field there is.
-pub(super) const FIELDS: [(&str, Shape); 51] = [
+pub(super) const FIELDS: [(&str, Shape); 62] = [
     ("resources", Shape::Text),
     ("data.listen", Shape::List),
     ("data.threads", Shape::Literal),
@@ -63,6 +63,17 @@ pub(super) const FIELDS: [(&str, Shape); 51] = [
     ("upstream.keepalive_pool", Shape::Literal),
     ("upstream.ca_file", Shape::Text),
     ("upstream.dns_refresh_s", Shape::Literal),
+    ("oidc.issuer", Shape::Text),
+    ("oidc.client_id", Shape::Text),
+    ("oidc.client_secret", Shape::Text),
+    ("oidc.redirect_url", Shape::Text),
+    ("oidc.scopes", Shape::List),
+    ("oidc.role_claim", Shape::Text),
+    ("oidc.superadmins", Shape::List),
+    ("oidc.admins", Shape::List),
+    ("oidc.members", Shape::List),
+    ("oidc.default_role", Shape::Text),
+    ("oidc.trust_email", Shape::Literal),
     ("telemetry.log", Shape::Text),
     ("telemetry.otlp", Shape::Text),
     ("drain.delay_s", Shape::Literal),

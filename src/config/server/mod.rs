@@ -29,6 +29,7 @@ pub struct ServerConfig {
     pub shared: SharedConfig,
     pub secrets: SecretsConfig,
     pub upstream: UpstreamConfig,
+    pub oidc: Option<OidcConfig>,
     pub telemetry: TelemetryConfig,
     pub drain: DrainConfig,
 }
@@ -195,6 +196,26 @@ pub struct UpstreamConfig {
 pub struct IpNetwork {
     pub address: std::net::IpAddr,
     pub prefix_len: u8,
+}
+
+/// `[oidc]`: single sign-on to the admin API.
+#[derive(Debug, Clone)]
+pub struct OidcConfig {
+    /// As the provider writes it, to the letter.
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: Secret,
+    pub redirect_url: String,
+    pub scopes: Vec<String>,
+    /// The claim whose values give a role on the platform, and these values.
+    pub role_claim: String,
+    pub superadmins: Vec<String>,
+    pub admins: Vec<String>,
+    pub members: Vec<String>,
+    /// Whoever has none of these values is a member; else they are kept out.
+    pub lets_others_in: bool,
+    /// Addresses count as verified although the provider does not say so.
+    pub trust_email: bool,
 }
 
 /// `[telemetry]`

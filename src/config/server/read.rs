@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AdminConfig, CacheConfig, CacheStore, DataConfig, DrainConfig, IpNetwork, LimitsConfig, OnFull,
-    SecretsConfig, ServerConfig, SharedConfig, StateConfig, StateUrl, SyncPolicy, TelemetryConfig,
-    TlsConfig, UpstreamConfig, UsageConfig, UsageUrl,
+    AdminConfig, CacheConfig, CacheStore, DataConfig, DrainConfig, IpNetwork, LimitsConfig,
+    OidcConfig, OnFull, SecretsConfig, ServerConfig, SharedConfig, StateConfig, StateUrl,
+    SyncPolicy, TelemetryConfig, TlsConfig, UpstreamConfig, UsageConfig, UsageUrl,
 };
 use crate::config::document::Table;
 use crate::config::fields::{Fields, Item};
-use crate::config::url::Url;
+use crate::config::url::{PostgresUrl, Url, base_url};
 use crate::secret::Secret;
 
 const MIB: u64 = 1024 * 1024;
@@ -34,6 +34,7 @@ pub(super) fn server(root: Fields<'_>) -> ServerConfig {
         shared,
         secrets: secrets(section(&root, "secrets")),
         upstream: upstream(section(&root, "upstream")),
+        oidc: oidc(section(&root, "oidc")),
         telemetry: telemetry(section(&root, "telemetry")),
         drain: drain(section(&root, "drain")),
     };
@@ -143,6 +144,9 @@ fn state(fields: Fields<'_>) -> StateConfig {
             return Some(StateUrl::Sqlite(path));
         }
         let schemes = ["postgres", "postgresql"];
+        if let Err(fault) = PostgresUrl::parse(text) {
+            item.problem(fault);
+        }
         store_url(&item, text, &schemes, "sqlite://path or postgres://user:password@host/database")
             .map(StateUrl::Postgres)
     });
@@ -286,6 +290,74 @@ fn network(item: &Item<'_>) -> Option<IpNetwork> {
         item.problem("must be a network, as 10.0.0.0/8 or fd00::/8, or one address");
     }
     network
+}
+
+const SCOPES: [&str; 3] = ["openid", "email", "profile"];
+const OTHERS: [(&str, bool); 2] = [("member", true), ("none", false)];
+
+/// All of it, or nothing: a sign-on that is half configured would keep people out, or let them in.
+fn oidc(fields: Fields<'_>) -> Option<OidcConfig> {
+    const NEEDED: [&str; 4] = ["issuer", "client_id", "client_secret", "redirect_url"];
+    const LISTS: [&str; 3] = ["superadmins", "admins", "members"];
+    let texts = |name| -> Vec<String> {
+        fields.items(name).iter().filter_map(|item| item.text().map(str::to_owned)).collect()
+    };
+    let [superadmins, admins, members] = LISTS.map(texts);
+    let lists_roles = [&superadmins, &admins, &members].iter().any(|list| !list.is_empty());
+    let is_wanted = lists_roles || NEEDED.iter().any(|name| fields.get(name).is_some());
+    let scopes = match fields.get("scopes") {
+        Some(_) => texts("scopes"),
+        None => SCOPES.map(str::to_owned).to_vec(),
+    };
+    if let Some(item) = fields.get("scopes")
+        && !scopes.iter().any(|scope| scope == "openid")
+    {
+        item.problem("must have `openid`");
+    }
+    let text = |name: &'static str| {
+        let item = if is_wanted { fields.require(name) } else { None };
+        let text = item.as_ref().and_then(Item::text);
+        if let (Some(item), Some("")) = (&item, text) {
+            item.problem("must not be empty");
+        }
+        text.map(str::to_owned)
+    };
+    let [issuer, client_id, client_secret, redirect_url] = NEEDED.map(text);
+    for (name, url) in [("issuer", &issuer), ("redirect_url", &redirect_url)] {
+        if let (Some(item), Some(url)) = (fields.get(name), url) {
+            check_public_url(&item, url);
+        }
+    }
+    let role_claim = fields.text("role_claim").unwrap_or("groups").to_owned();
+    let lets_others_in = fields.choice("default_role", &OTHERS, true);
+    let trust_email = fields.flag("trust_email", false);
+    fields.finish();
+    Some(OidcConfig {
+        issuer: issuer?,
+        client_id: client_id?,
+        client_secret: Secret::new(client_secret?),
+        redirect_url: redirect_url?,
+        scopes,
+        role_claim,
+        superadmins,
+        admins,
+        members,
+        lets_others_in,
+        trust_email,
+    })
+}
+
+/// Codes and tokens go there: only this machine may be spoken to without TLS.
+fn check_public_url(item: &Item<'_>, text: &str) {
+    let is_local = |host: &str| {
+        let ip = host.parse::<IpAddr>().ok();
+        host == "localhost" || ip.is_some_and(|ip| ip.is_loopback())
+    };
+    match base_url(text) {
+        Err(fault) => item.problem(fault),
+        Ok(url) if !url.is_tls && !is_local(&url.host) => item.problem("must begin with https://"),
+        Ok(_) => {}
+    }
 }
 
 fn telemetry(fields: Fields<'_>) -> TelemetryConfig {

@@ -21,7 +21,6 @@ use crate::control::edit::{Draft, EditError, Editor, Rotation, credential_of, dr
 use crate::control::load::{self, LoadError};
 use crate::control::seal::Vault;
 use crate::control::store::audit::Actor;
-use crate::control::store::identity::{MemberRow, WorkspaceRole};
 use crate::control::store::resources::{self, Origin, Place, ResourceRow, Status, id_or_empty};
 use crate::control::store::{Store, secrets};
 use crate::key;
@@ -65,7 +64,7 @@ pub struct Mode {
     pub prune: Prune,
     /// Only say what would be done.
     pub dry_run: bool,
-    /// Who owns the workspaces that are made.
+    /// Who owns the workspaces that are made; else the first superadmin does.
     pub owner: Option<Uuid>,
 }
 
@@ -277,8 +276,8 @@ impl Applying<'_, '_> {
             self.free_secret(place, &draft)?;
             let is_given = draft.secret.is_some();
             let (row, secret) = self.editor.insert(kind, place, &draft)?;
-            if let (Kind::Workspace, Some(owner)) = (kind, self.mode.owner) {
-                self.own(row.id, owner)?;
+            if kind == Kind::Workspace {
+                self.editor.own(row.id, self.mode.owner)?;
             }
             self.step("create", &row, path, Vec::new());
             if let (Kind::Key, Some(secret), false) = (kind, secret, is_given) {
@@ -310,21 +309,6 @@ impl Applying<'_, '_> {
             self.step("update", &row, path, fields);
         }
         Ok(row)
-    }
-
-    /// Whoever makes a workspace owns it.
-    fn own(&mut self, workspace: Uuid, user: Uuid) -> Result<(), EditError> {
-        let by = self.editor.actor.name.clone();
-        let member = MemberRow {
-            workspace,
-            user,
-            role: WorkspaceRole::Owner,
-            environments: None,
-            version: 1,
-            created_at: self.editor.tx.now,
-            created_by: by.clone(),
-        };
-        Ok(self.editor.tx.put_member(&member, &by)?)
     }
 
     /// The fields in which a resource differs from what it should be.

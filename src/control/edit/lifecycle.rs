@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{EditError, Editor, view};
 use crate::config::resources::Kind;
+use crate::control::store::identity::{self, MemberRow, WorkspaceRole};
 use crate::control::store::resources::{self, Place, ResourceRow, Status};
 
 /// The workspace that is there from the first start and stays.
@@ -41,6 +42,35 @@ impl Editor<'_, '_> {
             made.push(created.map_err(|error| within(&format!("environments[{n}]"), error))?.0);
         }
         Ok((workspace, made))
+    }
+
+    /// Gives a new workspace its owner: its maker, or the first superadmin if no user made it.
+    pub fn own(&mut self, workspace: Uuid, maker: Option<Uuid>) -> Result<(), EditError> {
+        let owner = match maker {
+            Some(user) => Some(user),
+            None => identity::first_superadmin(self.tx.db)?,
+        };
+        // There is nobody yet when a document comes before the first start.
+        let Some(user) = owner else { return Ok(()) };
+        let by = self.actor.name.clone();
+        let member = MemberRow {
+            workspace,
+            user,
+            role: WorkspaceRole::Owner,
+            environments: None,
+            version: 1,
+            created_at: self.tx.now,
+            created_by: by.clone(),
+        };
+        Ok(self.tx.put_member(&member, &by)?)
+    }
+
+    /// A workspace always has an owner.
+    fn own_ownerless(&mut self) -> Result<(), EditError> {
+        for workspace in identity::without_owner(self.tx.db)? {
+            self.own(workspace, None)?;
+        }
+        Ok(())
     }
 
     /// Stops the keys of a workspace, and keeps everything.
@@ -146,7 +176,7 @@ pub fn active(
     Ok((row.text(0)?.parse().ok(), row.text(1)?.parse().ok()))
 }
 
-/// Makes the built-in workspace if it is not there.
+/// Makes the built-in workspace if it is not there, and sees to it that each has an owner.
 pub fn ensure_default(editor: &mut Editor<'_, '_>) -> Result<(), EditError> {
     let place = Place::default();
     if resources::find(editor.tx.db, Kind::Workspace, place, BUILT_IN)?.is_none() {
@@ -156,5 +186,5 @@ pub fn ensure_default(editor: &mut Editor<'_, '_>) -> Result<(), EditError> {
         ]);
         editor.create_workspace(&body)?;
     }
-    Ok(())
+    editor.own_ownerless()
 }

@@ -186,6 +186,18 @@ pub fn user_by_email(db: &mut Db, email: &str) -> Result<Option<UserRow>, StoreE
     row.as_ref().map(UserRow::read).transpose()
 }
 
+/// The user whom an identity provider names so.
+pub fn user_by_subject(
+    db: &mut Db,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<UserRow>, StoreError> {
+    let sql =
+        users!("WHERE id = (SELECT user_id FROM user_subjects WHERE issuer = $1 AND subject = $2)");
+    let row = db.first(sql, &[issuer.into(), subject.into()])?;
+    row.as_ref().map(UserRow::read).transpose()
+}
+
 pub fn user_by_invite(db: &mut Db, digest: &[u8]) -> Result<Option<UserRow>, StoreError> {
     let row = db.first(users!("WHERE invite_digest = $1"), &[digest.into()])?;
     row.as_ref().map(UserRow::read).transpose()
@@ -194,6 +206,22 @@ pub fn user_by_invite(db: &mut Db, digest: &[u8]) -> Result<Option<UserRow>, Sto
 pub fn users(db: &mut Db, after: &str, limit: i64) -> Result<Vec<UserRow>, StoreError> {
     let sql = users!("WHERE id > $1 AND status <> 'deleted' ORDER BY id LIMIT $2");
     db.query(sql, &[after.into(), limit.into()])?.iter().map(UserRow::read).collect()
+}
+
+/// Who answers for what no user made.
+pub fn first_superadmin(db: &mut Db) -> Result<Option<Uuid>, StoreError> {
+    let sql =
+        users!("WHERE platform_role = 'superadmin' AND status = 'active' ORDER BY id LIMIT 1");
+    let row = db.first(sql, &[])?;
+    Ok(row.as_ref().map(UserRow::read).transpose()?.map(|user| user.id))
+}
+
+/// Workspaces that nobody owns.
+pub fn without_owner(db: &mut Db) -> Result<Vec<Uuid>, StoreError> {
+    let sql = "SELECT id FROM resources WHERE kind = 'workspace' AND NOT EXISTS \
+               (SELECT 1 FROM members WHERE workspace_id = resources.id AND role = 'owner')";
+    let rows = db.query(sql, &[])?;
+    rows.iter().map(|row| row.id(0)).collect()
 }
 
 /// Whether anybody was ever made.
@@ -209,6 +237,20 @@ pub fn has_other_superadmin(db: &mut Db, id: Uuid) -> Result<bool, StoreError> {
 }
 
 impl Tx<'_> {
+    /// Notes who a user is at an identity provider.
+    pub fn link_subject(
+        &mut self,
+        issuer: &str,
+        subject: &str,
+        user: Uuid,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO user_subjects (issuer, subject, user_id, created_at) \
+                   VALUES ($1, $2, $3, $4)";
+        self.db.execute(sql, &[issuer.into(), subject.into(), user.into(), self.now.into()])?;
+        self.keep();
+        Ok(())
+    }
+
     pub fn insert_user(&mut self, user: &UserRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO users (id, email, name, platform_role, status, password_hash, \
                    must_change_password, version, created_at, created_by, updated_at, updated_by) \
@@ -418,6 +460,15 @@ pub fn tokens(
 }
 
 impl Tx<'_> {
+    /// Keeps when a token was last used. It is no change of the token.
+    pub fn set_token_used(&mut self, token: Uuid, at: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE admin_tokens SET last_used_at = $2 \
+                   WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+        self.db.execute(sql, &[token.into(), at.into()])?;
+        self.keep();
+        Ok(())
+    }
+
     pub fn insert_token(&mut self, token: &TokenRow, digest: &[u8]) -> Result<(), StoreError> {
         let sql = "INSERT INTO admin_tokens (id, user_id, name, digest, hint, permissions, \
                    workspaces, expires_at, version, created_at, created_by) \

@@ -2,10 +2,11 @@
 
 use super::sql::{Db, StoreError};
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../conf/state/0001_resources.sql"),
     include_str!("../../../conf/state/0002_audit.sql"),
     include_str!("../../../conf/state/0003_identity.sql"),
+    include_str!("../../../conf/state/0004_sign_on.sql"),
 ];
 
 const TABLE: &str =

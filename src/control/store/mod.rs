@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sql        a connection: statements, values, rows
+//! tls        …to PostgreSQL, encrypted
 //! migrate    conf/state/*.sql, in order, once
 //! resources  rows of everything a document holds
 //! secrets    digests of virtual keys, and what nodes must forget
@@ -23,6 +24,7 @@ mod migrate;
 pub mod resources;
 pub mod secrets;
 pub mod sql;
+mod tls;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use postgres::types::private::BytesMut;
 use postgres::types::{Format, IsNull, Type, to_sql_checked};
 
+use crate::config::url::PostgresUrl;
 use crate::secret::Secret;
 
 /// How long a writer waits for another.
@@ -253,12 +254,14 @@ impl Db {
     }
 
     pub(super) fn open_postgres(url: &Secret) -> Result<Self, StoreError> {
-        let unavailable = |error: postgres::Error| StoreError::Unavailable(describe(&error));
-        let mut config: postgres::Config = url.expose().parse().map_err(unavailable)?;
+        let url = PostgresUrl::parse(url.expose());
+        let url = url.map_err(|fault| StoreError::Unavailable(fault.to_owned()))?;
+        let config = url.rest.expose().parse::<postgres::Config>();
+        let mut config = config.map_err(|error| unavailable(&error))?;
         config.connect_timeout(CONNECT_MAX).application_name("sluice");
         // A server that is gone without a word is noticed.
         config.tcp_user_timeout(CONNECT_MAX).keepalives_idle(CONNECT_MAX);
-        let client = config.connect(postgres::NoTls).map_err(unavailable)?;
+        let client = super::tls::connect(&url, &config)?;
         Ok(Self::Postgres { client: Client(Some(Box::new(client))), prepared: HashMap::new() })
     }
 
@@ -458,6 +461,11 @@ pub(super) fn postgres_error(error: postgres::Error) -> StoreError {
         ["57", "53", "25", "08"].iter().any(|class| code.code().starts_with(class))
     });
     if is_passing { StoreError::Unavailable(text) } else { StoreError::Refused(text) }
+}
+
+/// For what happens before there is a connection.
+pub(super) fn unavailable(error: &postgres::Error) -> StoreError {
+    StoreError::Unavailable(describe(error))
 }
 
 /// Names what the server said, without the row that it may have quoted.

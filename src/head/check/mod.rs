@@ -3,9 +3,10 @@
 mod host;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::error::HeadError;
+use super::fields;
 use super::table::{NAME, TARGET, TOKEN, value_span};
 
 /// A head, its last empty line included, is not longer than this.
@@ -116,8 +117,8 @@ pub fn check(head: &[u8]) -> Result<Head<'_>, HeadError> {
 }
 
 /// The headers of a head that has passed [`check`]. The values are slices of it.
-pub fn headers(head: &Bytes) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
+pub fn headers(head: &Bytes) -> fields::Fields {
+    let mut headers = fields::Fields::with_capacity(16);
     let line_end = memchr::memchr(b'\n', head).map_or(head.len(), |at| at + 1);
     let mut rest = head.get(line_end..).unwrap_or_default();
     while let Some((Header { name, value }, after)) = next_header(rest) {

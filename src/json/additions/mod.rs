@@ -6,11 +6,13 @@
 
 mod fim;
 mod instructions;
+mod nested;
 
 use bytes::Bytes;
 
 pub use self::fim::is_fim;
 pub use self::instructions::Place;
+pub use self::nested::{GOOGLE, OLLAMA};
 use super::cursor::{Cursor, Member};
 use super::scan::ScanError;
 use super::splice::{Edit, spliced};

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_core::protocols::{Shutdown, Stream};
 use pingora_error::{BError, Error, ErrorType};
@@ -18,6 +18,8 @@ use pingora_timeout::tokio_timeout as timeout;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::head::check::{self, Framing, Version};
+use crate::head::fields::Fields;
+use crate::net::turn;
 use crate::proxy::client::Length;
 use crate::proxy::incoming::{Incoming, Left};
 
@@ -34,7 +36,7 @@ pub struct Exchange {
     pub(super) method: Method,
     /// Path and query.
     target: Bytes,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Fields,
     version: Version,
     body: Incoming,
     pub(super) write_timeout: Duration,
@@ -166,7 +168,7 @@ impl Exchange {
             (Answer::Chunks, _) => out.put_slice(b"transfer-encoding: chunked\r\n"),
             (_, Length::Known(bytes)) if status != StatusCode::NO_CONTENT => {
                 out.put_slice(b"content-length: ");
-                out.put_slice(bytes.to_string().as_bytes());
+                out.put_slice(itoa::Buffer::new().format(bytes).as_bytes());
                 out.put_slice(b"\r\n");
             }
             _ => {}
@@ -218,6 +220,7 @@ impl Exchange {
             return Ok(());
         }
         self.has_sent = true;
+        turn::others_first().await;
         let written = write(&mut self.stream, &self.gathered, self.write_timeout).await;
         self.gathered.clear();
         self.settle(written)
@@ -225,6 +228,7 @@ impl Exchange {
 
     async fn send(&mut self, mut bytes: impl bytes::Buf) -> Result<(), BError> {
         self.has_sent = true;
+        turn::others_first().await;
         let stream = &mut self.stream;
         let written = async {
             stream.write_all_buf(&mut bytes).await?;

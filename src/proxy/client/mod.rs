@@ -6,19 +6,20 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{BError, ErrorType};
 use pingora_http::ResponseHeader;
 
 pub use self::exchange::Exchange;
+use crate::head::fields::Fields;
 
 /// Where requests come from, and answers go to.
 pub enum Client<'a> {
     /// HTTP/1.1, which is read and written here.
     Exchange(&'a mut Exchange),
     /// HTTP/2, and requests that Pingora's own upstream path may answer.
-    Session(&'a mut ServerSession),
+    Session(&'a mut ServerSession, Fields),
 }
 
 /// The head of an answer in the making.
@@ -48,6 +49,15 @@ impl Head {
             Form::Lines(lines) => line(name, value.as_bytes(), lines),
             // Fails for more fields than an answer can have.
             Form::Fields(fields) => drop(fields.append_header(name, value)),
+        }
+    }
+
+    pub fn put_number(&mut self, name: &HeaderName, number: u64) {
+        match &mut self.form {
+            Form::Lines(lines) => {
+                line(name, itoa::Buffer::new().format(number).as_bytes(), lines);
+            }
+            Form::Fields(_) => self.put(name, &HeaderValue::from(number)),
         }
     }
 
@@ -82,11 +92,18 @@ fn encoded(byte: u8) -> String {
 
 // === impl Client ===
 
+impl<'a> Client<'a> {
+    pub fn session(session: &'a mut ServerSession) -> Self {
+        let headers = Fields::from(&session.req_header().headers);
+        Self::Session(session, headers)
+    }
+}
+
 impl Client<'_> {
     pub fn method(&self) -> &Method {
         match self {
             Self::Exchange(exchange) => &exchange.method,
-            Self::Session(session) => &session.req_header().method,
+            Self::Session(session, _) => &session.req_header().method,
         }
     }
 
@@ -94,28 +111,28 @@ impl Client<'_> {
     pub fn path(&self) -> &str {
         match self {
             Self::Exchange(exchange) => exchange.path_and_query().0,
-            Self::Session(session) => session.req_header().uri.path(),
+            Self::Session(session, _) => session.req_header().uri.path(),
         }
     }
 
     pub fn query(&self) -> Option<&str> {
         match self {
             Self::Exchange(exchange) => exchange.path_and_query().1,
-            Self::Session(session) => session.req_header().uri.query(),
+            Self::Session(session, _) => session.req_header().uri.query(),
         }
     }
 
-    pub fn headers(&self) -> &HeaderMap {
+    pub fn headers(&self) -> &Fields {
         match self {
             Self::Exchange(exchange) => &exchange.headers,
-            Self::Session(session) => &session.req_header().headers,
+            Self::Session(_, headers) => headers,
         }
     }
 
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Exchange(exchange) => exchange.ip,
-            Self::Session(session) => Some(session.client_addr()?.as_inet()?.ip()),
+            Self::Session(session, _) => Some(session.client_addr()?.as_inet()?.ip()),
         }
     }
 
@@ -123,7 +140,7 @@ impl Client<'_> {
     pub fn set_write_timeout(&mut self, timeout: Duration) {
         match self {
             Self::Exchange(exchange) => exchange.write_timeout = timeout,
-            Self::Session(session) => session.set_write_timeout(Some(timeout)),
+            Self::Session(session, _) => session.set_write_timeout(Some(timeout)),
         }
     }
 
@@ -131,7 +148,7 @@ impl Client<'_> {
     pub async fn send_continue(&mut self) -> Result<(), BError> {
         match self {
             Self::Exchange(exchange) => exchange.send_continue().await,
-            Self::Session(session) => {
+            Self::Session(session, _) => {
                 session.write_continue_response().await?;
                 // Pingora switches it off when the body is not there yet.
                 session.set_keepalive(Some(60));
@@ -144,7 +161,7 @@ impl Client<'_> {
     pub async fn read(&mut self) -> Result<Option<Bytes>, BError> {
         match self {
             Self::Exchange(exchange) => exchange.read().await,
-            Self::Session(session) => session.read_request_body().await,
+            Self::Session(session, _) => session.read_request_body().await,
         }
     }
 
@@ -152,7 +169,7 @@ impl Client<'_> {
     pub fn is_body_done(&mut self) -> bool {
         match self {
             Self::Exchange(exchange) => exchange.is_body_done(),
-            Self::Session(session) => session.is_body_done(),
+            Self::Session(session, _) => session.is_body_done(),
         }
     }
 
@@ -161,7 +178,7 @@ impl Client<'_> {
     pub async fn left(&mut self) -> BError {
         match self {
             Self::Exchange(exchange) => exchange.left().await,
-            Self::Session(session) => match session.read_body_or_idle(true).await {
+            Self::Session(session, _) => match session.read_body_or_idle(true).await {
                 Err(error) if *error.etype() != ErrorType::ConnectError => error,
                 _ => {
                     session.set_keepalive(None);
@@ -175,7 +192,7 @@ impl Client<'_> {
     pub fn close_after(&mut self) {
         match self {
             Self::Exchange(exchange) => exchange.close_after(),
-            Self::Session(session) => session.set_keepalive(None),
+            Self::Session(session, _) => session.set_keepalive(None),
         }
     }
 
@@ -183,7 +200,7 @@ impl Client<'_> {
     pub fn has_begun(&self) -> bool {
         match self {
             Self::Exchange(exchange) => exchange.has_begun(),
-            Self::Session(session) => session.response_written().is_some(),
+            Self::Session(session, _) => session.response_written().is_some(),
         }
     }
 
@@ -194,7 +211,7 @@ impl Client<'_> {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
             form: match self {
                 Self::Exchange(_) => Form::Lines(BytesMut::with_capacity(1024)),
-                Self::Session(_) => Form::Fields(Box::new(fields()?)),
+                Self::Session(..) => Form::Fields(Box::new(fields()?)),
             },
         })
     }
@@ -205,7 +222,7 @@ impl Client<'_> {
             (Self::Exchange(exchange), Form::Lines(lines)) => {
                 exchange.write_head(head.status, &lines, length);
             }
-            (Self::Session(session), Form::Fields(mut fields)) => {
+            (Self::Session(session, _), Form::Fields(mut fields)) => {
                 match length {
                     Length::Known(bytes) => fields.set_content_length(bytes)?,
                     // There is no body to frame.
@@ -226,7 +243,7 @@ impl Client<'_> {
     pub async fn write(&mut self, part: Bytes) -> Result<(), BError> {
         match self {
             Self::Exchange(exchange) => exchange.write(part).await,
-            Self::Session(session) => session.write_response_body(part, false).await,
+            Self::Session(session, _) => session.write_response_body(part, false).await,
         }
     }
 
@@ -234,7 +251,7 @@ impl Client<'_> {
     pub async fn finish(&mut self) -> Result<(), BError> {
         match self {
             Self::Exchange(exchange) => exchange.finish().await,
-            Self::Session(session) => session.write_response_body(Bytes::new(), true).await,
+            Self::Session(session, _) => session.write_response_body(Bytes::new(), true).await,
         }
     }
 
@@ -242,7 +259,7 @@ impl Client<'_> {
     pub async fn flush(&mut self) -> Result<(), BError> {
         match self {
             Self::Exchange(exchange) => exchange.flush().await,
-            Self::Session(_) => Ok(()), // Pingora flushes what is not of a known length.
+            Self::Session(..) => Ok(()), // Pingora flushes what is not of a known length.
         }
     }
 
@@ -250,7 +267,7 @@ impl Client<'_> {
     pub async fn cut(&mut self) {
         match self {
             Self::Exchange(exchange) => exchange.shut().await,
-            Self::Session(session) => session.shutdown().await,
+            Self::Session(session, _) => session.shutdown().await,
         }
     }
 }

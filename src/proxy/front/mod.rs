@@ -349,7 +349,7 @@ fn path_of(head: &[u8]) -> &str {
 
 /// Answers a request that has no request yet, and closes.
 async fn refuse(mut stream: Stream, problem: &Problem<'_>, head: &[u8]) {
-    let envelope = routes::envelope(path_of(head), false);
+    let envelope = routes::envelope(path_of(head), None);
     let answer = respond::bare(problem.status, problem.code, problem.message, envelope);
     let written = async {
         stream.write_all(&answer).await?;

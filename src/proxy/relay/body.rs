@@ -6,11 +6,12 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::translated::Translated;
 use crate::dialect::Dialect;
 use crate::head::answer::Framing;
+use crate::head::fields::Fields;
 use crate::net::alarm::Alarm;
 use crate::proxy::attempt::is_json;
 use crate::proxy::forward::Request;
@@ -96,7 +97,7 @@ impl Body {
     /// The body of an answer that counts.
     pub fn new(
         request: &Request<'_>,
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
         has_usage_chunk: bool,
     ) -> Result<Self, Failure> {
@@ -115,19 +116,29 @@ impl Body {
         Ok(body)
     }
 
-    /// The body of an answer that is passed on for what it says: an error of the caller's own.
-    pub fn opaque(request: &Request<'_>, headers: &HeaderMap, sent: Sent) -> Result<Self, Failure> {
+    /// The body of an answer that is passed on for what it says: an error of the caller's own, of
+    /// which `begun` has been read.
+    pub fn opaque(
+        request: &Request<'_>,
+        headers: &Fields,
+        (sent, begun): (Sent, Bytes),
+    ) -> Result<Self, Failure> {
         let dialect = request.call.endpoint.dialect();
-        Self::with_form((dialect, request.accepts), headers, sent, Form::Opaque)
+        let asked = (dialect, request.accepts);
+        let mut body = Self::with_form(asked, headers, sent, Form::Opaque)?;
+        if !body.is_ended || !begun.is_empty() {
+            body.take(begun)?;
+        }
+        Ok(body)
     }
 
     /// The body of an answer that counts, in another dialect than the client's.
     pub fn translated(
         translation: &Translation,
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
     ) -> Result<Self, Failure> {
-        let is_events = is_event_stream(headers);
+        let is_events = is_of_type(headers, translation.stream_type().as_bytes());
         if !is_events && !is_json(headers) {
             return Err(Failure::BadBody);
         }
@@ -161,7 +172,7 @@ impl Body {
 
     fn with_form(
         (dialect, accepts): (Dialect, Accepted),
-        headers: &HeaderMap,
+        headers: &Fields,
         sent: Sent,
         form: Form,
     ) -> Result<Self, Failure> {
@@ -212,6 +223,12 @@ impl Body {
         self.form == Form::Events
     }
 
+    /// Whether a comment can be put between what comes: lines of JSON have none, and Google's SDKs
+    /// take one for a broken answer.
+    pub fn takes_comments(&self) -> bool {
+        self.is_events() && !matches!(self.dialect, Dialect::Ollama | Dialect::Gemini)
+    }
+
     pub fn is_json(&self) -> bool {
         self.form == Form::Json
     }
@@ -243,6 +260,7 @@ impl Body {
     /// The type of an answer that is translated.
     pub fn translated_type(&self) -> Option<&'static str> {
         self.translated.as_ref().map(|_| match self.form {
+            Form::Events if self.dialect == Dialect::Ollama => "application/x-ndjson",
             Form::Events => "text/event-stream; charset=utf-8",
             Form::Json | Form::Opaque => "application/json",
         })
@@ -299,7 +317,7 @@ impl Body {
     }
 
     /// The length to announce, if it is known.
-    pub fn length(&self, headers: &HeaderMap) -> Option<usize> {
+    pub fn length(&self, headers: &Fields) -> Option<usize> {
         let is_changed = self.inflater.is_some() || self.translated.is_some();
         if self.form == Form::Events || is_changed && !self.is_ended {
             return None;
@@ -334,6 +352,10 @@ impl Body {
         let Some(part) = sent.read().await.map_err(|error| failure(&error))? else {
             return self.finish_decoding();
         };
+        self.take(part)
+    }
+
+    fn take(&mut self, part: Bytes) -> Result<(), Failure> {
         if let Some(mut inflater) = self.inflater.take() {
             let mut plain = BytesMut::new();
             let inflated = inflater.push(&part, |bytes| plain.extend_from_slice(bytes));
@@ -358,15 +380,16 @@ impl Body {
             finished.map_err(|_| Failure::BadBody)?;
             self.push(plain.freeze());
         }
-        self.is_ended = true;
         if let Some(translated) = &mut self.translated {
             let ready = translated.finish();
             let is_broken = translated.is_broken();
             self.make_ready(ready);
+            // Then it has not ended as it should, and must not look so.
             if is_broken {
                 return Err(Failure::BadBody);
             }
         }
+        self.is_ended = true;
         Ok(())
     }
 
@@ -430,7 +453,8 @@ impl Body {
     /// A stream that ends without its dialect's last event is cut off, however politely. What it
     /// has begun to say last is then not passed on: an event of our own follows.
     pub fn check_end(&mut self) -> Result<(), Failure> {
-        if self.form == Form::Events && has_last_event(self.dialect) {
+        if self.form == Form::Events && (self.translated.is_some() || has_last_event(self.dialect))
+        {
             self.finish_tap();
             if matches!(self.end(), Some(End::Open)) {
                 return Err(Failure::Reset);
@@ -450,7 +474,7 @@ impl Body {
         self.finish_tap();
         match self.end() {
             Some(End::Error(error)) if self.translated.is_some() => {
-                Err(Failure::EarlyError { status: error.status, retry_after: None })
+                Err(Failure::EarlyError { status: error.status, reason: None, retry_after: None })
             }
             Some(end) if *end != End::Proper && !is_hidden => Err(Failure::BadBody),
             _ => Ok(()),
@@ -478,16 +502,26 @@ impl Body {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    const KIND: &[u8] = b"text/event-stream";
+fn is_event_stream(headers: &Fields) -> bool {
+    is_of_type(headers, b"text/event-stream")
+}
+
+fn is_of_type(headers: &Fields, kind: &[u8]) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        value.as_bytes().get(..KIND.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
+        value.as_bytes().get(..kind.len()).is_some_and(|begun| begun.eq_ignore_ascii_case(kind))
     })
 }
 
 /// Whether a stream of `dialect` says that it is over.
 const fn has_last_event(dialect: Dialect) -> bool {
-    matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages)
+    matches!(
+        dialect,
+        Dialect::Chat
+            | Dialect::Completions
+            | Dialect::Responses
+            | Dialect::Messages
+            | Dialect::Gemini
+    )
 }
 
 fn failure(error: &io::Error) -> Failure {

@@ -172,7 +172,7 @@ impl Gateway {
         source: &Source<'_>,
     ) -> Result<(), Broken> {
         let mut pace =
-            Pace::new(&self.flow, source, answer.target.timeouts, answer.body.is_events());
+            Pace::new(&self.flow, source, answer.target.timeouts, answer.body.takes_comments());
         loop {
             let is_done = answer.body.is_done();
             let checked = if is_done { answer.body.check_end() } else { Ok(()) };
@@ -284,14 +284,14 @@ impl Gateway {
             observed = estimated(observed, source.call);
         }
         let credential = credential(&answer.target);
-        let refused = Failure::Status { status, retry_after: None };
+        let refused = Failure::Status { status, reason: None, retry_after: None };
         let on = &source.selected.deployment.failover_on;
         answer.turn.settle(if is_success {
             breaker::Outcome::Success
         } else {
             judge(&refused, Stage::Held, credential, on).outcome()
         });
-        let end = ending_of(status, &observed);
+        let end = ending_of((status, answer.row.error_class), &observed);
         self.record(ctx, answer, (source, observed, end));
     }
 
@@ -399,10 +399,10 @@ async fn next_part(
 }
 
 impl<'a> Pace<'a> {
-    fn new(flow: &'a Flow, source: &Source<'_>, timeouts: Timeouts, is_events: bool) -> Self {
+    fn new(flow: &'a Flow, source: &Source<'_>, timeouts: Timeouts, has_comments: bool) -> Self {
         let now = Instant::now();
         Self {
-            heartbeat: source.selected.deployment.heartbeat.filter(|_| is_events),
+            heartbeat: source.selected.deployment.heartbeat.filter(|_| has_comments),
             idle: timeouts.idle,
             deadline: source.deadline,
             last_progress: now,
@@ -440,7 +440,10 @@ impl<'a> Pace<'a> {
 }
 
 /// How an answer ended that was passed on whole.
-fn ending_of(status: u16, observed: &Observed) -> (Ending, AttemptResult) {
+fn ending_of(
+    (status, class): (u16, Option<&'static str>),
+    observed: &Observed,
+) -> (Ending, AttemptResult) {
     if let End::Error(_) = observed.end {
         let ending =
             Ending { outcome: Outcome::UpstreamError, status, error_class: Some("stream_error") };
@@ -448,7 +451,10 @@ fn ending_of(status: u16, observed: &Observed) -> (Ending, AttemptResult) {
     }
     let (outcome, error_class, result) = match status {
         200..300 => (Outcome::Success, None, AttemptResult::Ok),
-        400..500 => (Outcome::ClientError, Some("client_error"), AttemptResult::ClientError),
+        400..500 => {
+            let class = class.unwrap_or("client_error");
+            (Outcome::ClientError, Some(class), AttemptResult::ClientError)
+        }
         _ => (Outcome::UpstreamError, Some("server_error"), AttemptResult::ServerError),
     };
     (Ending { outcome, status, error_class }, result)
@@ -472,6 +478,10 @@ pub const fn has_tokens(endpoint: Endpoint) -> bool {
         Endpoint::ChatCompletions
             | Endpoint::Responses
             | Endpoint::Messages
+            | Endpoint::GenerateContent
+            | Endpoint::StreamGenerateContent
+            | Endpoint::OllamaChat
+            | Endpoint::OllamaGenerate
             | Endpoint::Completions
             | Endpoint::Embeddings
     )

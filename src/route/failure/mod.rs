@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+mod reason;
+
+pub use self::reason::Reason;
 use super::breaker::Outcome;
 
 /// A connection whose credential was refused is left alone for this long.
@@ -40,13 +43,28 @@ pub enum Failure {
     /// An answer other than 2xx.
     Status {
         status: u16,
+        reason: Option<Reason>,
         retry_after: Option<Duration>,
     },
     /// An error event inside a 200 stream, before content; with the status that its type stands for.
     EarlyError {
         status: Option<u16>,
+        reason: Option<Reason>,
         retry_after: Option<Duration>,
     },
+}
+
+impl Failure {
+    /// The status of an answer or an error event, or the one that its reason stands for.
+    pub const fn meant_status(&self) -> Option<u16> {
+        match *self {
+            Self::Status { reason: Some(reason), .. }
+            | Self::EarlyError { reason: Some(reason), .. } => Some(reason.status()),
+            Self::Status { status, reason: None, .. } => Some(status),
+            Self::EarlyError { status, reason: None, .. } => status,
+            _ => None,
+        }
+    }
 }
 
 /// How far the answer had come when the attempt failed.
@@ -173,13 +191,16 @@ const fn bit(cause: Cause) -> u8 {
 
 /// Looks a failure up in the table.
 pub fn judge(failure: &Failure, stage: Stage, credential: Credential, on: &FailoverOn) -> Verdict {
+    // An error event of a type that nobody knows is the upstream's trouble.
+    let meant = failure.meant_status().unwrap_or(500);
     let mut verdict = match *failure {
-        Failure::Status { status, retry_after } => {
-            answered(status, meaning(status, retry_after, credential), on)
+        Failure::Status { status, reason, retry_after } => {
+            let (class, blame) = meaning(meant, retry_after, credential);
+            let class = reason.and_then(Reason::callers_class).unwrap_or(class);
+            answered((status, meant), (class, blame), on)
         }
-        Failure::EarlyError { status, retry_after } => {
-            // A type that nobody knows is the upstream's trouble.
-            let (_, blame) = meaning(status.unwrap_or(500), retry_after, credential);
+        Failure::EarlyError { retry_after, .. } => {
+            let (_, blame) = meaning(meant, retry_after, credential);
             early_error(blame, on)
         }
         _ => unanswered(failure, on),
@@ -225,12 +246,16 @@ fn unanswered(failure: &Failure, on: &FailoverOn) -> Verdict {
     Verdict { fails_over, answer: Answer::Own(status), blame, is_maybe_billed, class }
 }
 
-fn answered(status: u16, (class, blame): (&'static str, Blame), on: &FailoverOn) -> Verdict {
+fn answered(
+    (status, meant): (u16, u16),
+    (class, blame): (&'static str, Blame),
+    on: &FailoverOn,
+) -> Verdict {
     let is_about_us = blame == Blame::Connection;
     // A redirect is neither followed nor passed on.
     let is_passed_on = (400..600).contains(&status) && !is_about_us;
     let answer = if is_passed_on { Answer::Upstreams } else { Answer::Own(502) };
-    let fails_over = is_about_us || on.has_status(status);
+    let fails_over = is_about_us || on.has_status(meant);
     Verdict { fails_over, answer, blame, is_maybe_billed: false, class }
 }
 
@@ -253,6 +278,7 @@ fn meaning(
 ) -> (&'static str, Blame) {
     match status {
         300..400 => ("redirect", Blame::Target { retry_after: None }),
+        402 if credential == Credential::Connections => ("upstream_billing", Blame::Connection),
         401..=403 if credential == Credential::Connections => ("upstream_auth", Blame::Connection),
         408 | 504 => ("upstream_timeout", Blame::Target { retry_after }),
         429 => ("rate_limited", Blame::Limit { retry_after }),

@@ -30,12 +30,12 @@ fn statuses() -> Vec<Failure> {
         101, 304, 307, 400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 499, 500, 501, 502, 503,
         504, 520, 529, 600,
     ];
-    statuses.map(|status| Failure::Status { status, retry_after: None }).to_vec()
+    statuses.map(|status| Failure::Status { status, reason: None, retry_after: None }).to_vec()
 }
 
 fn early_errors() -> Vec<Failure> {
     let statuses = [None, Some(400), Some(401), Some(429), Some(500), Some(529)];
-    statuses.map(|status| Failure::EarlyError { status, retry_after: None }).to_vec()
+    statuses.map(|status| Failure::EarlyError { status, reason: None, retry_after: None }).to_vec()
 }
 
 fn line(failure: &Failure, stage: Stage, on: &FailoverOn) -> String {
@@ -85,7 +85,7 @@ fn table_with_the_default_set() {
     307                redirect            stop  target     Own(502)
     400                client_error        stop  caller     Upstreams
     401                upstream_auth       next  connection Own(502)
-    402                upstream_auth       next  connection Own(502)
+    402                upstream_billing    next  connection Own(502)
     403                upstream_auth       next  connection Own(502)
     404                client_error        stop  caller     Upstreams
     408                upstream_timeout    next  target     Upstreams
@@ -136,7 +136,7 @@ fn table_when_nothing_may_fail_over() {
     307                redirect            stop  target     Own(502)
     400                client_error        stop  caller     Upstreams
     401                upstream_auth       next  connection Own(502)
-    402                upstream_auth       next  connection Own(502)
+    402                upstream_billing    next  connection Own(502)
     403                upstream_auth       next  connection Own(502)
     404                client_error        stop  caller     Upstreams
     408                upstream_timeout    stop  target     Upstreams
@@ -174,7 +174,7 @@ fn retry_after_reaches_the_breaker() {
         (400, Outcome::Uncounted),
         (401, Outcome::Uncounted),
     ] {
-        let failure = Failure::Status { status, retry_after: WAIT };
+        let failure = Failure::Status { status, reason: None, retry_after: WAIT };
         assert_eq!(
             judge(&failure, Stage::Held, Credential::Connections, &on).outcome(),
             expected,
@@ -187,7 +187,7 @@ fn retry_after_reaches_the_breaker() {
 fn other_statuses_fail_over_when_the_deployment_says_so() {
     let on = FailoverOn::new(&[], &[404, 400]);
     for (status, fails_over) in [(400, true), (404, true), (500, false)] {
-        let failure = Failure::Status { status, retry_after: None };
+        let failure = Failure::Status { status, reason: None, retry_after: None };
         assert_eq!(
             judge(&failure, Stage::Held, Credential::Connections, &on).fails_over,
             fails_over,
@@ -212,13 +212,48 @@ fn nothing_is_tried_again_after_content_and_blame_stays() {
 fn refusal_of_the_callers_own_credential_is_the_callers() {
     let on = FailoverOn::default();
     for status in [401, 402, 403] {
-        let failure = Failure::Status { status, retry_after: None };
+        let failure = Failure::Status { status, reason: None, retry_after: None };
         let verdict = judge(&failure, Stage::Held, Credential::Callers, &on);
         assert_eq!((verdict.fails_over, verdict.answer), (false, Answer::Upstreams));
         assert_eq!((verdict.blame, verdict.class), (Blame::Caller, "client_error"));
-        let failure = Failure::EarlyError { status: Some(status), retry_after: None };
+        let failure = Failure::EarlyError { status: Some(status), reason: None, retry_after: None };
         let verdict = judge(&failure, Stage::Held, Credential::Callers, &on);
         assert_eq!((verdict.blame, verdict.answer), (Blame::Caller, Answer::Upstreams));
+    }
+}
+
+/// A body that says more than its status is judged by what it says.
+#[test]
+fn reason_counts_more_than_the_status() {
+    let on = FailoverOn::default();
+    let mut table = String::new();
+    for reason in Reason::ALL {
+        let failure = Failure::Status { status: 400, reason: Some(reason), retry_after: None };
+        table += &format!("{:<15}", reason.name());
+        table += &line(&failure, Stage::Held, &on);
+        let early = Failure::EarlyError { status: None, reason: Some(reason), retry_after: None };
+        let held = judge(&failure, Stage::Held, Credential::Connections, &on);
+        let event = judge(&early, Stage::Held, Credential::Connections, &on);
+        assert_eq!((event.blame, event.answer), (held.blame, held.answer), "{reason:?}");
+    }
+    insta::assert_snapshot!(table, @r"
+    credential     400                upstream_auth       next  connection Own(502)
+    billing        400                upstream_billing    next  connection Own(502)
+    rate limit     400                rate_limited        next  limit      Upstreams
+    overload       400                overloaded          next  limit      Upstreams
+    fault          400                server_error        next  target     Upstreams
+    context length 400                context_length      stop  caller     Upstreams
+    content filter 400                content_filter      stop  caller     Upstreams
+    ");
+}
+
+#[test]
+fn reason_about_the_callers_own_account_is_the_callers() {
+    for reason in [Reason::Credential, Reason::Billing] {
+        let failure = Failure::Status { status: 429, reason: Some(reason), retry_after: None };
+        let verdict = judge(&failure, Stage::Held, Credential::Callers, &FailoverOn::default());
+        assert_eq!((verdict.blame, verdict.class), (Blame::Caller, "client_error"));
+        assert_eq!(verdict.answer, Answer::Upstreams);
     }
 }
 
@@ -226,7 +261,7 @@ proptest! {
     #[test]
     fn any_status_has_a_meaning(status: u16, causes in 0_u8..16, listed: Vec<u16>) {
         let on = FailoverOn { causes, ..FailoverOn::new(&[], &listed) };
-        let failure = Failure::Status { status, retry_after: None };
+        let failure = Failure::Status { status, reason: None, retry_after: None };
         let verdict = judge(&failure, Stage::Held, Credential::Connections, &on);
         // A redirect is never followed or passed on, and a provider's refusal of our credential never
         // reaches the client.

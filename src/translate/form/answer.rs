@@ -2,6 +2,7 @@
 
 use super::part::Piece;
 use super::usage::Usage;
+use crate::route::failure::Reason;
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answer {
@@ -38,6 +39,8 @@ pub enum Stop {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WireError {
     pub status: Option<u16>,
+    /// What it is about, where that has been found out.
+    pub reason: Option<Reason>,
     pub kind: Option<String>,
     pub code: Option<String>,
     pub message: String,

@@ -24,7 +24,7 @@ pub(in crate::translate) fn write(
     request: &Request,
     upstream: &Upstream<'_>,
 ) -> Result<Value, Refused> {
-    rest_of(request, Dialect::Gemini)?;
+    let rest = rest_of(request, Dialect::Gemini)?;
     let mut body = Map::new();
     let system = system(request)?;
     if !system.is_empty() {
@@ -33,7 +33,13 @@ pub(in crate::translate) fn write(
     let contents = Writer::new(request, upstream.model).contents()?;
     body.insert("contents".to_owned(), contents.into());
     tools(request, &mut body)?;
-    let config = config(request, upstream.model)?;
+    let mut config = config(request, upstream.model)?;
+    for (name, value) in rest {
+        match name.strip_prefix("generationConfig.") {
+            Some(name) => config.insert(name.to_owned(), value),
+            None => body.insert(name, value),
+        };
+    }
     if !config.is_empty() {
         body.insert("generationConfig".to_owned(), config.into());
     }
@@ -122,6 +128,13 @@ fn tools(request: &Request, body: &mut Map<String, Value>) -> Result<(), Refused
                     return Err(unsupported(request, Field::SearchDomains, reason));
                 }
                 list.push(json!({"googleSearch": {}}));
+            }
+            Tool::Only(tool) if request.source == Dialect::Gemini => {
+                let mut tool = tool.clone();
+                if let Some(map) = tool.as_object_mut() {
+                    map.shift_remove("type");
+                }
+                list.push(tool);
             }
             Tool::Only(tool) => return Err(foreign_tool(tool)),
         }
@@ -239,6 +252,9 @@ impl<'a> Writer<'a> {
                     seal = own.map(|seal| seal.value.as_str()).or(seal);
                 }
                 Part::Search { .. } => {}
+                Part::Only(part) if self.request.source == Dialect::Gemini => {
+                    parts.push(part.clone());
+                }
                 Part::Only(_) => {
                     let path = piece_path(self.request, turn);
                     return Err(Refused::unsupported(path, "Gemini has no part of that type"));
@@ -291,6 +307,9 @@ impl<'a> Writer<'a> {
                     Some(mime) => Ok(json!({"fileData": {"mimeType": mime, "fileUri": url}})),
                     None => refused("Gemini must be told the type of what is at a URL; send data"),
                 }
+            }
+            Source::File { id, mime } if self.request.source == Dialect::Gemini => {
+                Ok(json!({"fileData": {"mimeType": mime, "fileUri": id}}))
             }
             Source::File { .. } => {
                 refused("a file uploaded to one provider is unknown to another; send its data")

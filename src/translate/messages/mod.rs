@@ -8,7 +8,7 @@ pub(super) mod request_write;
 mod schema;
 pub(super) mod stream_read;
 pub(super) mod stream_write;
-mod words;
+pub(super) mod words;
 
 use serde_json::{Value, json};
 

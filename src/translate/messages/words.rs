@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::translate::form::{Citation, Stop, Usage};
 
 /// Ids are letters, digits, `_` and `-` here; others have dots and colons in theirs.
-pub(super) fn tool_id(id: &str) -> String {
+pub(in crate::translate) fn tool_id(id: &str) -> String {
     id.chars()
         .map(|char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '_' })
         .collect()

@@ -40,4 +40,4 @@ pub use self::reading::{Export, ReadError, Reading, RowsKept};
 pub use self::requests::RowQuery;
 pub(crate) use self::row::FIELDS as ROW_FIELDS;
 pub use self::row::of_record;
-pub use self::sql::Visible;
+pub use self::sql::{Extent, Visible};

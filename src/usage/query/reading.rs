@@ -14,7 +14,7 @@ use super::clickhouse::Servers;
 use super::export::Format;
 use super::requests::{self, Cursor, RowQuery};
 use super::row::{self, Shown};
-use super::sql::{Source, Statement, Visible};
+use super::sql::{Extent, Source, Statement, Visible};
 use crate::usage::store::{Cancel, Reader, StoreError};
 
 /// Reads at once; more wait for their turn.
@@ -103,7 +103,7 @@ impl Reading {
         Self::ClickHouse(ClickHouseReading { servers, rows_kept, places })
     }
 
-    /// The answer to `query` over the workspaces that are `visible`.
+    /// The answer to `query` over what is `visible`.
     pub async fn usage(
         &self,
         query: Query,
@@ -121,7 +121,8 @@ impl Reading {
         Ok(plan.answer(&ranked, buckets))
     }
 
-    /// Rows while they are there and percentiles can be exact, else roll-ups, if they can answer.
+    /// Rows while they are there and percentiles can be exact, else roll-ups, if they can answer: the
+    /// sums of both are the same.
     fn source(&self, query: &Query, visible: &Visible, now_us: i64) -> Source {
         let (rows_kept, is_clickhouse) = match self {
             Self::Sqlite(sqlite) => (&sqlite.rows_kept, false),
@@ -133,10 +134,11 @@ impl Reading {
         let is_short = query.range.len_us() <= EXACT_RANGE_US;
         let is_fine = query.granularity.is_fine();
         let reads_rows = !query.is_rolled_up(is_clickhouse) || (is_short && is_kept);
+        let has_percentiles = query.metrics.iter().any(|metric| metric.is_percentile());
         match is_clickhouse {
             // Workspaces have no minutes there. Its digests are for when the rows are gone: over few
             // rows a digest is too far off.
-            true if reads_rows || is_fine || is_kept => Source::ClickHouse,
+            true if reads_rows || is_fine || (is_kept && has_percentiles) => Source::ClickHouse,
             true => Source::ClickHouseHours,
             false if reads_rows => Source::Rows,
             false if is_fine => Source::Minutes,
@@ -163,7 +165,7 @@ impl Reading {
         })
     }
 
-    /// One request, with its bodies if they are kept and `payloads` has its workspace.
+    /// One request, with its bodies if they are kept and `payloads` covers it.
     pub async fn request(
         &self,
         id: Uuid,
@@ -174,10 +176,16 @@ impl Reading {
         let Some(mut shown) = self.rows(statement).await?.into_iter().next() else {
             return Ok(None);
         };
-        let workspace = shown.row.get("workspace_id").and_then(Value::as_str);
-        let workspace = workspace.and_then(|id| Uuid::parse_str(id).ok());
-        let may = |id: &Uuid| payloads.as_ref().is_none_or(|ids| ids.contains(id));
-        if let Some((workspace, at)) = workspace.filter(may).zip(shown.cursor) {
+        let id = |field: &str| {
+            let text = shown.row.get(field).and_then(Value::as_str);
+            text.and_then(|id| Uuid::parse_str(id).ok())
+        };
+        let place = id("workspace_id").zip(id("environment_id"));
+        let may = |(workspace, environment): &(Uuid, Uuid)| {
+            let covers = |extent: &Extent| extent.covers(*workspace, *environment);
+            payloads.as_ref().is_none_or(|extents| extents.iter().any(covers))
+        };
+        if let Some(((workspace, _), at)) = place.filter(may).zip(shown.cursor) {
             let statement = requests::payload_of(self.row_source(), at, workspace);
             let found = self.objects(statement).await?.into_iter().next();
             shown.row.insert("payload".to_owned(), found.map(row::payload).unwrap_or_default());

@@ -39,8 +39,27 @@ pub(crate) enum Param {
     Request(Uuid),
 }
 
-/// Workspaces that the asker may see; `None` is all of them.
-pub type Visible = Option<Vec<Uuid>>;
+/// What the asker may see; `None` is everything.
+pub type Visible = Option<Vec<Extent>>;
+
+/// The rows of a workspace, or of some of its environments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    pub workspace: Uuid,
+    /// `None` is all of them.
+    pub environments: Option<Vec<Uuid>>,
+}
+
+impl Extent {
+    pub const fn whole(workspace: Uuid) -> Self {
+        Self { workspace, environments: None }
+    }
+
+    pub fn covers(&self, workspace: Uuid, environment: Uuid) -> bool {
+        let has = |list: &Vec<Uuid>| list.contains(&environment);
+        self.workspace == workspace && self.environments.as_ref().is_none_or(has)
+    }
+}
 
 /// SQL on its way.
 #[derive(Debug, Clone)]
@@ -391,13 +410,28 @@ impl Statement {
     }
 
     pub(crate) fn seen_by(&mut self, visible: &Visible) {
-        let Some(ids) = visible else { return };
+        let Some(extents) = visible else { return };
+        let is_narrow = |it: &&Extent| it.environments.is_some();
+        let whole: Vec<Uuid> =
+            extents.iter().filter(|it| !is_narrow(it)).map(|it| it.workspace).collect();
+        self.sql += " AND (";
+        self.one_of_ids("workspace_id", &whole);
+        for extent in extents.iter().filter(is_narrow) {
+            self.sql += " OR (";
+            self.one_of_ids("workspace_id", &[extent.workspace]);
+            self.sql += " AND ";
+            self.one_of_ids("environment_id", extent.environments.as_deref().unwrap_or_default());
+            self.sql += ")";
+        }
+        self.sql += ")";
+    }
+
+    fn one_of_ids(&mut self, name: &str, ids: &[Uuid]) {
         if ids.is_empty() {
-            self.sql += " AND 1 = 0";
+            self.sql += "1 = 0";
             return;
         }
-        self.sql += " AND ";
-        self.column(Column { name: "workspace_id", kind: Kind::Id });
+        self.column(Column { name, kind: Kind::Id });
         self.sql += " IN (";
         self.bind_all(ids.iter().copied().map(Param::Id));
         self.sql += ")";

@@ -21,7 +21,7 @@ pub(super) struct File {
 }
 
 /// In their order; the first notes the others.
-pub(super) const FILES: [File; 5] = [
+pub(super) const FILES: [File; 6] = [
     file(
         "0000_schema_migrations.sql",
         include_str!("../../../conf/clickhouse/0000_schema_migrations.sql"),
@@ -30,6 +30,7 @@ pub(super) const FILES: [File; 5] = [
     file("0002_refused_keys.sql", include_str!("../../../conf/clickhouse/0002_refused_keys.sql")),
     file("0003_payloads.sql", include_str!("../../../conf/clickhouse/0003_payloads.sql")),
     file("0004_rollups.sql", include_str!("../../../conf/clickhouse/0004_rollups.sql")),
+    file("0005_days.sql", include_str!("../../../conf/clickhouse/0005_days.sql")),
 ];
 
 const fn file(name: &'static str, text: &'static str) -> File {

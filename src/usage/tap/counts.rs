@@ -28,15 +28,22 @@ enum Count {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Usage {
+    #[serde(alias = "promptTokenCount")]
     prompt_tokens: Count,
+    #[serde(alias = "candidatesTokenCount")]
     completion_tokens: Count,
     total_tokens: Count,
+    /// Of Google, what its tools have read.
+    #[serde(alias = "toolUsePromptTokenCount")]
     input_tokens: Count,
+    /// Of Google, what was thought.
+    #[serde(alias = "thoughtsTokenCount")]
     output_tokens: Count,
     #[serde(alias = "input_tokens_details", alias = "input_token_details")]
     prompt_tokens_details: Option<InputDetails>,
     #[serde(alias = "output_tokens_details", alias = "output_token_details")]
     completion_tokens_details: Option<OutputDetails>,
+    #[serde(alias = "cachedContentTokenCount")]
     cache_read_input_tokens: Count,
     cache_creation_input_tokens: Count,
     cache_creation: Option<CacheCreation>,
@@ -95,12 +102,15 @@ impl Usage {
         let mut converted = Converted::default();
         match dialect {
             Dialect::Messages => self.messages(&mut converted),
+            Dialect::Gemini => self.google(&mut converted),
             Dialect::Chat
             | Dialect::Responses
             | Dialect::Embeddings
             | Dialect::Completions
             | Dialect::Moderations
-            | Dialect::Gemini
+            | Dialect::Converse
+            | Dialect::Cohere
+            | Dialect::Ollama
             | Dialect::Rerank
             | Dialect::Images
             | Dialect::Audio => self.open_ai(&mut converted),
@@ -123,6 +133,22 @@ impl Usage {
             input_cache_write_5m: short,
             input_cache_write_1h: long,
             output: take(self.output_tokens),
+            ..Tokens::default()
+        };
+    }
+
+    /// Cached tokens inside of the input, thoughts beside the output.
+    fn google(&self, converted: &mut Converted) {
+        let is_absurd = &mut converted.is_absurd;
+        let input = [self.prompt_tokens, self.input_tokens].map(|count| count.take(is_absurd));
+        let input = input.into_iter().flatten().reduce(u64::saturating_add);
+        let cached = self.cache_read_input_tokens.take(is_absurd);
+        let parts = Parts::of(input, [cached, None], is_absurd);
+        converted.tokens = Tokens {
+            input_uncached: parts.rest,
+            input_cache_read: parts.parts[0],
+            output: self.completion_tokens.take(is_absurd),
+            reasoning: self.output_tokens.take(is_absurd),
             ..Tokens::default()
         };
     }

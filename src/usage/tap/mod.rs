@@ -150,6 +150,7 @@ struct Seen {
 #[serde(default)]
 struct Report {
     id: Value,
+    #[serde(alias = "usageMetadata")]
     usage: Option<Usage>,
 }
 
@@ -392,11 +393,14 @@ impl Seen {
                     || name == b"content_block_stop";
                 !is_error && !is_delta && (self.wants_id() || has_usage(data))
             }
+            Dialect::Gemini => memchr::memmem::find(data, b"\"usageMetadata\"").is_some(),
             Dialect::Chat
             | Dialect::Embeddings
             | Dialect::Completions
             | Dialect::Moderations
-            | Dialect::Gemini
+            | Dialect::Converse
+            | Dialect::Cohere
+            | Dialect::Ollama
             | Dialect::Rerank
             | Dialect::Images
             | Dialect::Audio => self.n_events - self.n_comments == 1 || has_usage(data),
@@ -464,6 +468,9 @@ impl Seen {
             | Dialect::Completions
             | Dialect::Moderations
             | Dialect::Gemini
+            | Dialect::Converse
+            | Dialect::Cohere
+            | Dialect::Ollama
             | Dialect::Rerank => BODY_BYTES_MAX,
         }
     }
@@ -528,7 +535,12 @@ impl Observed {
         }
         let has_output = matches!(
             self.dialect,
-            Dialect::Chat | Dialect::Responses | Dialect::Messages | Dialect::Completions
+            Dialect::Chat
+                | Dialect::Responses
+                | Dialect::Messages
+                | Dialect::Gemini
+                | Dialect::Ollama
+                | Dialect::Completions
         );
         if has_output {
             tokens.output = tokens.output.max(Some(estimate_tokens(self.text_bytes)));
@@ -602,7 +614,7 @@ fn whole_report(body: &[u8]) -> Option<Report> {
         let value = cursor.slice(start..cursor.at());
         match cursor.decode(&member.key).as_deref() {
             Some("id") => report.id = serde_json::from_str(value).ok()?,
-            Some("usage") => report.usage = serde_json::from_str(value).ok()?,
+            Some("usage" | "usageMetadata") => report.usage = serde_json::from_str(value).ok()?,
             _ => {}
         }
     }

@@ -139,7 +139,8 @@ async fn refused_credential_alone_is_a_502_of_ours() {
                 assert_eq!(answer.code(), "upstream_auth_failed");
             }
             let row = gateway.row().await;
-            assert_eq!(row["error_class"], "upstream_auth");
+            let class = if status == 402 { "upstream_billing" } else { "upstream_auth" };
+            assert_eq!(row["error_class"], class);
 
             let answer = gateway.post(path, body).await;
             assert_eq!(mock.journal().len(), 1, "a benched connection was used");

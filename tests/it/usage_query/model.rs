@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use sluice::usage::query::{Dimension, Granularity};
-use sluice::usage::record::{Outcome, UsageRow};
+use sluice::usage::record::{CacheUse, Outcome, UsageRow};
 use time::OffsetDateTime;
 
 use super::rows::DAY_US;
@@ -50,7 +50,7 @@ fn bucket(us: i64, granularity: Granularity) -> String {
     begin.format(&time::format_description::well_known::Rfc3339).unwrap()
 }
 
-fn fields_of(row: &UsageRow, dimension: &Dimension) -> Vec<(String, Value)> {
+pub(super) fn fields_of(row: &UsageRow, dimension: &Dimension) -> Vec<(String, Value)> {
     let one = |value: Value| vec![(dimension.name(), value)];
     let named = |id: Option<String>, name: Option<&str>| {
         vec![(format!("{}_id", dimension.name()), json!(id)), (dimension.name(), json!(name))]
@@ -107,18 +107,19 @@ fn plain(rows: &[&UsageRow], metric: &str) -> Value {
             let first = row.attempts.first().map(|attempt| attempt.target.target);
             row.attempts.iter().any(|attempt| Some(attempt.target.target) != first)
         })),
-        "cache_hits" => json!(0),
+        "cache_hits" => json!(n(&|row| row.cache == Some(CacheUse::Hit))),
         "unpriced" => json!(n(&|row| {
             row.target.is_some() && row.cost_nanousd.is_none() && row.price_version.is_none()
         })),
-        "cost_usd" => {
-            let nano: u128 = rows.iter().filter_map(|row| row.cost_nanousd).map(u128::from).sum();
-            json!(nano as f64 / 1e9)
-        }
-        "saved_usd" => json!(0.0),
+        "cost_usd" => dollars(rows.iter().filter_map(|row| row.cost_nanousd)),
+        "saved_usd" => dollars(rows.iter().map(|row| row.saved_nanousd)),
         "tokens_per_second" => speed(rows),
         tokens => json!(rows.iter().map(|row| tokens_of(row, tokens)).sum::<u64>()),
     }
+}
+
+fn dollars(nano: impl Iterator<Item = u64>) -> Value {
+    json!(nano.map(u128::from).sum::<u128>() as f64 / 1e9)
 }
 
 fn speed(rows: &[&UsageRow]) -> Value {

@@ -10,7 +10,7 @@ use sluice::id::{
     ConnectionId, DeploymentId, EnvironmentId, ModelId, TargetId, VirtualKeyId, WorkspaceId,
 };
 use sluice::usage::record::{
-    AttemptRow, Outcome, RowCaller, RowTarget, Timings, Tokens, UsageRow, UsageSource,
+    AttemptRow, CacheUse, Outcome, RowCaller, RowTarget, Timings, Tokens, UsageRow, UsageSource,
 };
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ pub(super) const HOSTILE: [&str; 8] = [
     "ü😀\u{202e}",
 ];
 
+const CACHE: [CacheUse; 3] = [CacheUse::Hit, CacheUse::Miss, CacheUse::Bypass];
+
 pub(super) fn rows(n_max: usize) -> impl Strategy<Value = Vec<UsageRow>> {
     proptest::collection::vec(row(), 1..n_max).prop_map(|mut rows| {
         for (number, row) in rows.iter_mut().enumerate() {
@@ -48,41 +50,46 @@ fn row() -> impl Strategy<Value = UsageRow> {
     let sums = (tokens(), proptest::option::of(money()), any::<bool>());
     let client = (end_user(), source_ip(), metadata(), proptest::collection::vec(0_u8..4, 0..4));
     let timings = (timings(), any::<bool>(), proptest::option::of(Just("timeout")));
-    (started_at(), who, how, sums, client, timings).prop_map(
-        |(started_at_us, who, how, sums, client, (timings, is_degraded, error_class))| UsageRow {
-            request_id: Uuid::nil(),
-            client_request_id: client.0.clone(),
-            upstream_request_id: None,
-            correlation_id: client.0.clone(),
-            started_at_us,
-            caller: who.0,
-            endpoint: if how.2 { Endpoint::ChatCompletions } else { Endpoint::Embeddings },
-            dialect: if how.2 { Dialect::Chat } else { Dialect::Embeddings },
-            requested_model: "chat".into(),
-            deployment: who.1.map(|n| {
-                let name = format!("d{n}");
-                (DeploymentId::of_path(&[&name]), name.into())
-            }),
-            target: who.2.map(target),
-            is_stream: how.2,
-            status: how.1,
-            outcome: how.0,
-            error_class,
-            is_degraded,
-            usage_source: UsageSource::Reported,
-            tokens: sums.0,
-            cost_nanousd: sums.1,
-            price_version: sums.2.then(|| "catalogue".into()),
-            timings,
-            request_bytes: 10,
-            response_bytes: 20,
-            source_ip: client.1,
-            end_user: client.0,
-            metadata: client.2,
-            cache: None,
-            saved_nanousd: 0,
-            attempts: client.3.into_iter().map(attempt).collect(),
-            retention_days: None,
+    let cache = (proptest::option::of(select(CACHE.to_vec())), prop_oneof![Just(0), money()]);
+    (started_at(), who, how, sums, client, timings, cache).prop_map(
+        |(started_at_us, who, how, sums, client, (timings, is_degraded, error_class), cache)| {
+            UsageRow {
+                request_id: Uuid::nil(),
+                client_request_id: client.0.clone(),
+                upstream_request_id: None,
+                correlation_id: client.0.clone(),
+                started_at_us,
+                caller: who.0,
+                endpoint: if how.2 { Endpoint::ChatCompletions } else { Endpoint::Embeddings },
+                dialect: if how.2 { Dialect::Chat } else { Dialect::Embeddings },
+                requested_model: "chat".into(),
+                deployment: who.1.map(|n| {
+                    let name = format!("d{n}");
+                    (DeploymentId::of_path(&[&name]), name.into())
+                }),
+                target: who.2.map(target),
+                is_stream: how.2,
+                status: how.1,
+                outcome: how.0,
+                error_class,
+                is_degraded,
+                usage_source: UsageSource::Reported,
+                tokens: sums.0,
+                cost_nanousd: sums.1,
+                price_version: sums.2.then(|| "catalogue".into()),
+                timings,
+                request_bytes: 10,
+                response_bytes: 20,
+                source_ip: client.1,
+                end_user: client.0,
+                metadata: client.2,
+                cache: cache.0,
+                saved_nanousd: cache.1,
+                attempts: client.3.into_iter().map(attempt).collect(),
+                // Without, ClickHouse has the usual number and the embedded store has none.
+                // Of its own: ClickHouse has the usual number as well, and the embedded store has none.
+                retention_days: Some(3_649),
+            }
         },
     )
 }
