@@ -273,7 +273,8 @@ fn has_digit(text: &str, index: usize) -> bool {
 
 /// What stands before the quotes, if a text begins here.
 fn prefix_of_text(rest: &str) -> Option<&str> {
-    let end = rest.find(['"', '\''])?;
+    let is_quote = |char| matches!(char, '"' | '\'');
+    let end = rest.chars().take(3).position(is_quote)?;
     let prefix = rest.get(..end)?;
     let is_prefix = matches!(prefix.to_ascii_lowercase().as_str(), "" | "r" | "b" | "rb" | "br");
     is_prefix.then_some(prefix)

@@ -43,11 +43,11 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// How many steps it takes to look at all of it.
+    /// How many steps it takes to look at all of it, or to copy it.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Text(text) => text.len() / 64,
-            Self::List(items) => items.len(),
+            Self::List(items) => items.iter().map(|item| 1 + item.weight()).sum(),
             Self::Json(Json::Array(items)) => items.len(),
             Self::Json(Json::Object(members)) => members.len(),
             Self::Map(entries) => entries.len(),
@@ -59,7 +59,8 @@ impl<'a> Value<'a> {
     pub(super) fn size(&self) -> Option<usize> {
         match self {
             Self::Text(text) => Some(text.chars().count()),
-            Self::List(_) | Self::Json(_) | Self::Map(_) | Self::Texts(_) => Some(self.weight()),
+            Self::List(items) => Some(items.len()),
+            Self::Json(_) | Self::Map(_) | Self::Texts(_) => Some(self.weight()),
             _ => None,
         }
     }
