@@ -307,6 +307,11 @@ impl Body {
         self.tap.as_ref().map(Tap::end).or(finished)
     }
 
+    /// Whether this is a stream of another dialect in which the provider has reported an error.
+    pub fn has_failed_translated(&self) -> bool {
+        self.is_events() && self.translated.is_some() && matches!(self.end(), Some(End::Error(_)))
+    }
+
     pub fn held_bytes(&self) -> usize {
         let translated = self.translated.as_ref().map_or(0, |answer| answer.held_bytes());
         self.ready_bytes + self.tail.len() + translated

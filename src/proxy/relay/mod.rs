@@ -114,7 +114,7 @@ impl Gateway {
             Err(Broken::Client(_)) => Passed::Left,
         };
         self.end_keeping(ctx, kept);
-        passed.is_ok()
+        passed.is_ok() && !answer.body.has_failed_translated()
     }
 
     /// The head, and what has been held back.
@@ -206,7 +206,7 @@ impl Gateway {
             let Some(waiting) = waiting else {
                 // What came before the break is the client's.
                 checked.map_err(Broken::Upstream)?;
-                return client.finish().await.map_err(Broken::Client);
+                return finish(client, &answer.body).await.map_err(Broken::Client);
             };
             if has_parts {
                 pace.last_write = waiting;
@@ -219,7 +219,7 @@ impl Gateway {
             match more {
                 // The dialect's last event has been passed on: nothing is missing.
                 Err(Broken::Upstream(_)) if answer.body.is_over() => {
-                    return client.finish().await.map_err(Broken::Client);
+                    return finish(client, &answer.body).await.map_err(Broken::Client);
                 }
                 more => more?,
             }
@@ -396,6 +396,11 @@ async fn next_part(
         pace.last_progress = Instant::now();
     }
     Ok(())
+}
+
+/// Ends the answer; one that the provider broke off by an error is left open, to be cut.
+async fn finish(client: &mut Client<'_>, body: &Body) -> Result<(), BError> {
+    if body.has_failed_translated() { client.flush().await } else { client.finish().await }
 }
 
 impl<'a> Pace<'a> {
