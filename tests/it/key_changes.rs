@@ -68,6 +68,9 @@ async fn requests(
         let answer = client.call(&ask(&secret)).await;
         took.push(began.elapsed());
         assert_eq!(answer.status, 200, "{}", answer.text());
+        if answer.header("connection") == Some("close") {
+            client = Client::connect(address).await;
+        }
     }
     took
 }
@@ -193,6 +196,9 @@ async fn client(
         let answer = client.call(&ask(&secret)).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         used.store(generation, Ordering::Relaxed);
+        if answer.header("connection") == Some("close") {
+            client = Client::connect(address).await;
+        }
         if generation == ROTATIONS {
             return sent;
         }
@@ -251,7 +257,7 @@ async fn node(postgres: &Postgres, key_file: &Path) -> TestGateway {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoked_key_stops_on_both_nodes_within_a_second() {
+async fn revoked_key_stops_on_both_nodes_soon() {
     const KEYS: usize = 20;
     let postgres = Postgres::start();
     let mock = Mock::start().await.unwrap();
@@ -293,7 +299,8 @@ async fn revoked_key_stops_on_both_nodes_within_a_second() {
     took.sort_unstable();
     let (median, longest) = (took[KEYS / 2], took[KEYS - 1]);
     println!("revoked on two nodes: median {median:?}, longest {longest:?} of {KEYS}");
-    // The machine of a test is shared: one that waits for its turn may take longer.
+    // The machine of a test is shared: one that waits for its turn may take longer than the second
+    // that is promised.
     let is_soon = median <= Duration::from_secs(1) && longest <= Duration::from_secs(5);
     assert!(is_soon, "{took:?}");
     one.stop().await;
