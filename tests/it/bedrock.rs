@@ -262,9 +262,10 @@ async fn broken_streams_never_end_cleanly() {
         ("cut between frames", Vec::new()),
         ("exception", exception("throttlingException")),
     ];
-    let (mut wire, other) = (Wire::start().await, Wire::start().await);
-    let gateway = gateway(&wire, &other, NOVA, KEYS).await;
     for (what, bytes) in frames {
+        // Anew each time: a target that goes on failing is left alone.
+        let (mut wire, other) = (Wire::start().await, Wire::start().await);
+        let gateway = gateway(&wire, &other, NOVA, KEYS).await;
         for path in ["/v1/chat/completions", "/v1/messages"] {
             let mut client = gateway.client().await;
             client.write(&question(&gateway, path, "both", true)).await;
@@ -283,8 +284,8 @@ async fn broken_streams_never_end_cleanly() {
             assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{what}: {text}");
             assert!(!text.ends_with("\r\n0\r\n\r\n"), "{what} ends cleanly: {text}");
         }
+        gateway.stop().await;
     }
-    gateway.stop().await;
 }
 
 /// Before any content another target is asked.
