@@ -1,5 +1,6 @@
 //! `sluice serve`: the gateway until a signal ends it.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,31 +53,38 @@ pub(super) fn start(config: ServerConfig, token: Option<Secret>) -> Result<App, 
     App::start(config, around)
 }
 
-/// On stdout, so that stderr is the log and nothing else.
+/// On stdout, so that stderr is the log and nothing else; in one go, so that who has read where to
+/// connect need not read on.
 fn announce(app: &App) {
     let at = |addresses: &[std::net::SocketAddr]| {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    println!("data plane:  {}", at(&app.listening.data));
+    let mut text = format!("data plane:  {}\n", at(&app.listening.data));
     if !app.listening.tls.is_empty() {
-        println!("with TLS:    {}", at(&app.listening.tls));
+        text += &format!("with TLS:    {}\n", at(&app.listening.tls));
     }
-    println!("admin plane: {}", app.listening.admin);
+    text += &format!("admin plane: {}\n", app.listening.admin);
     if let Some(made) = &app.first {
-        println!("admin user:  {}", made.email);
+        text += &format!("admin user:  {}\n", made.email);
         if std::env::var_os(PASSWORD).is_none() {
-            println!(
-                "password:    {}  (for one login; it must be changed then)",
+            text += &format!(
+                "password:    {}  (for one login; it must be changed then)\n",
                 made.password.expose()
             );
         }
         if std::env::var_os(TOKEN).is_none() {
-            println!(
-                "admin token: {}  (shown once; set {TOKEN} to choose it)",
+            text += &format!(
+                "admin token: {}  (shown once; set {TOKEN} to choose it)\n",
                 made.token.expose()
             );
         }
     }
+    // That nobody listens is no reason not to serve.
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        tracing::warn!(%error, "stdout does not take where the gateway listens");
+    }
+    tracing::info!(data = at(&app.listening.data), tls = at(&app.listening.tls),
+        admin = %app.listening.admin, "listening");
 }
 
 /// SIGHUP reloads, SIGTERM drains, SIGINT ends at once.

@@ -1,7 +1,7 @@
 //! The command line: what it prints, and the exit codes.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use loadtest::mock::Mock;
@@ -218,6 +218,23 @@ async fn made_admin_token_is_printed_once_and_works() {
 }
 
 #[tokio::test]
+async fn gateway_serves_when_stdout_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    configure(dir.path(), "", "drain.delay_s = 0");
+    let program = sluice(dir.path(), &[]).get_program().to_owned();
+    let mut command = Command::new("bash");
+    command.args(["-c", "exec \"$0\" serve --config sluice.toml > /dev/full"]).arg(program);
+    command.current_dir(dir.path()).env("SLUICE_ADMIN_TOKEN", ADMIN_TOKEN);
+    let mut process = Process::start(command);
+    let line = process.stderr().next_with("\"listening\"").await;
+    let event: Value = serde_json::from_str(&line).unwrap();
+    let admin = event["admin"].as_str().unwrap().parse().unwrap();
+    assert_eq!(admin_requests(admin, ADMIN_TOKEN).await, 200);
+    process.signal("TERM");
+    assert_eq!(process.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn demo_prints_calls_that_work_when_pasted() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = ["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
@@ -265,7 +282,7 @@ async fn demo_prints_calls_that_work_when_pasted() {
 }
 
 fn bash(dir: &Path, script: &str) -> String {
-    let mut command = std::process::Command::new("bash");
+    let mut command = Command::new("bash");
     command.current_dir(dir).args(["-c", script]);
     for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
     {
