@@ -8,6 +8,7 @@
 //! `docs/dialects.md`, or refused by the name that the client gave it.
 
 mod base64;
+mod calls;
 mod chat;
 mod cohere;
 mod converse;

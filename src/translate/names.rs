@@ -101,6 +101,28 @@ pub(super) fn unsupported(request: &Request, field: Field, reason: &str) -> Refu
     Refused::unsupported(field.name(request.source), reason)
 }
 
+/// Refuses penalties, a seed and a verbosity that a provider knows nothing of; what says nothing passes.
+pub(super) fn refuse_tuning(request: &Request, reason: &str) -> Result<(), Refused> {
+    let sampling = &request.sampling;
+    let is_zero = |value: &serde_json::Number| value.as_f64() == Some(0.0);
+    for (field, value) in [
+        (Field::FrequencyPenalty, &sampling.frequency_penalty),
+        (Field::PresencePenalty, &sampling.presence_penalty),
+        (Field::Seed, &sampling.seed),
+    ] {
+        let is_said = value.as_ref().is_some_and(|value| field == Field::Seed || !is_zero(value));
+        if is_said {
+            return Err(unsupported(request, field, reason));
+        }
+    }
+    match &request.verbosity {
+        Some(verbosity) if verbosity != "medium" => {
+            Err(unsupported(request, Field::Verbosity, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Where the content of `turn` stood.
 pub(super) fn piece_path(request: &Request, turn: &Turn) -> String {
     match request.source {

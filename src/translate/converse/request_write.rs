@@ -11,7 +11,7 @@ use crate::translate::form::{
 };
 use crate::translate::messages::words::tool_id;
 use crate::translate::names::{
-    Field, check_function_rest, foreign_tool, piece_path, rest_of, unsupported,
+    Field, check_function_rest, foreign_tool, piece_path, refuse_tuning, rest_of, unsupported,
 };
 use crate::translate::{Refused, Upstream, json_tool};
 
@@ -80,20 +80,7 @@ impl Writer<'_> {
     fn config(&self, more: &mut Map<String, Value>) -> Result<Map<String, Value>, Refused> {
         let request = self.request;
         let sampling = &request.sampling;
-        let is_zero = |value: &serde_json::Number| value.as_f64() == Some(0.0);
-        for (field, value) in [
-            (Field::FrequencyPenalty, &sampling.frequency_penalty),
-            (Field::PresencePenalty, &sampling.presence_penalty),
-            (Field::Seed, &sampling.seed),
-        ] {
-            let is_said = value.as_ref().is_some_and(|it| field == Field::Seed || !is_zero(it));
-            if is_said {
-                return Err(unsupported(request, field, "Bedrock has nothing like it"));
-            }
-        }
-        if request.verbosity.as_deref().is_some_and(|verbosity| verbosity != "medium") {
-            return Err(unsupported(request, Field::Verbosity, "Bedrock has nothing like it"));
-        }
+        refuse_tuning(request, "Bedrock has nothing like it")?;
         let temperature = sampling.temperature.as_ref().and_then(serde_json::Number::as_f64);
         if temperature.is_some_and(|temperature| 1.0 < temperature) {
             let reason = "Bedrock takes temperatures from 0 to 1";

@@ -8,6 +8,7 @@ use super::schema::json_schema;
 use super::sealed;
 use crate::dialect::Dialect;
 use crate::translate::Refused;
+use crate::translate::calls::Calls;
 use crate::translate::fields::Fields;
 use crate::translate::form::{
     Effort, Format, Function, Media, MediaKind, Part, Piece, Reasoning, Request, Role, Sampling,
@@ -187,35 +188,6 @@ fn tool_choice(mut config: Fields) -> Result<Option<ToolChoice>, Refused> {
 
 // === contents ===
 
-/// Calls need no ids here, and everywhere else they must have some: the same each time that a
-/// conversation is sent.
-#[derive(Default)]
-struct Calls {
-    n_calls: usize,
-    unanswered: Vec<(String, String)>,
-}
-
-impl Calls {
-    fn id_of(&mut self, id: Option<String>, name: &str) -> String {
-        let id = id.unwrap_or_else(|| format!("call_{}", self.n_calls));
-        self.n_calls += 1;
-        self.unanswered.push((name.to_owned(), id.clone()));
-        id
-    }
-
-    /// The id of the first call that waits for a result of `name`.
-    fn answered(&mut self, id: Option<String>, name: &str) -> String {
-        let is_it = |(called, call): &(String, String)| match &id {
-            Some(id) => call == id,
-            None => called == name,
-        };
-        match self.unanswered.iter().position(is_it) {
-            Some(at) => self.unanswered.remove(at).1,
-            None => id.unwrap_or_else(|| name.to_owned()),
-        }
-    }
-}
-
 fn instruction_pieces(instruction: Value) -> Result<Vec<Piece>, Refused> {
     if let Value::String(text) = instruction {
         return Ok(vec![Part::text(text).into()]);
@@ -305,7 +277,7 @@ fn read_part(mut part: Fields, calls: &mut Calls, pieces: &mut Vec<Piece>) -> Re
 fn result(mut response: Fields, calls: &mut Calls) -> Result<ToolResult, Refused> {
     let name = response.required_text("name")?;
     let id = response.text("id")?;
-    let id = calls.answered(id.filter(|id| !id.is_empty()), &name);
+    let id = calls.answered(id.filter(|id| !id.is_empty()), Some(&name));
     let said = response.take("response").unwrap_or_else(|| json!({}));
     // One text under a name that says no more is the text.
     let only = said.as_object().filter(|map| map.len() == 1).and_then(|map| map.iter().next());

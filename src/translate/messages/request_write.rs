@@ -14,7 +14,7 @@ use crate::translate::form::{
     Tool, ToolChoice, Turn, WebSearch,
 };
 use crate::translate::names::{
-    Field, check_function_rest, foreign_tool, piece_path, rest_of, unsupported,
+    Field, check_function_rest, foreign_tool, piece_path, refuse_tuning, rest_of, unsupported,
 };
 use crate::translate::{Refused, Upstream, base64, json_tool};
 
@@ -75,22 +75,7 @@ pub(in crate::translate) fn write(
 
 fn sampling(request: &Request, body: &mut Map<String, Value>) -> Result<(), Refused> {
     let sampling = &request.sampling;
-    let is_zero = |value: &serde_json::Number| value.as_f64() == Some(0.0);
-    for (field, value) in [
-        (Field::FrequencyPenalty, &sampling.frequency_penalty),
-        (Field::PresencePenalty, &sampling.presence_penalty),
-        (Field::Seed, &sampling.seed),
-    ] {
-        let is_said = value.as_ref().is_some_and(|value| field == Field::Seed || !is_zero(value));
-        if is_said {
-            return Err(unsupported(request, field, "Anthropic has nothing like it"));
-        }
-    }
-    if let Some(verbosity) = &request.verbosity
-        && verbosity != "medium"
-    {
-        return Err(unsupported(request, Field::Verbosity, "Anthropic has nothing like it"));
-    }
+    refuse_tuning(request, "Anthropic has nothing like it")?;
     if sampling.temperature.as_ref().and_then(serde_json::Number::as_f64).is_some_and(|t| 1.0 < t) {
         let reason = "Anthropic takes temperatures from 0 to 1";
         return Err(unsupported(request, Field::Temperature, reason));

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dialect::Dialect;
 use crate::translate::Refused;
+use crate::translate::calls::Calls;
 use crate::translate::fields::Fields;
 use crate::translate::form::{
     Effort, Format, Function, Media, MediaKind, Part, Piece, Reasoning, Request, Role, Sampling,
@@ -149,36 +150,6 @@ fn tool_of(tool: Value, path: &str) -> Result<Tool, Refused> {
 }
 
 // === messages ===
-
-/// Calls need no ids here, and everywhere else they must have some: the same each time that a
-/// conversation is sent.
-#[derive(Default)]
-struct Calls {
-    n_calls: usize,
-    unanswered: Vec<(String, String)>,
-}
-
-impl Calls {
-    fn id_of(&mut self, id: Option<String>, name: &str) -> String {
-        let id = id.unwrap_or_else(|| format!("call_{}", self.n_calls));
-        self.n_calls += 1;
-        self.unanswered.push((name.to_owned(), id.clone()));
-        id
-    }
-
-    /// The id of the first call that waits for this result.
-    fn answered(&mut self, id: Option<String>, name: Option<&str>) -> String {
-        let is_it = |(called, call): &(String, String)| match (&id, name) {
-            (Some(id), _) => call == id,
-            (None, Some(name)) => called == name,
-            (None, None) => true,
-        };
-        match self.unanswered.iter().position(is_it) {
-            Some(at) => self.unanswered.remove(at).1,
-            None => id.unwrap_or_else(|| name.unwrap_or_default().to_owned()),
-        }
-    }
-}
 
 fn turn(message: Value, at: usize, calls: &mut Calls) -> Result<Turn, Refused> {
     let path = format!("messages[{at}]");
