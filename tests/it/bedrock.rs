@@ -1,7 +1,5 @@
 //! Amazon Bedrock: how it is asked, and what becomes of its frames.
 
-use std::pin::pin;
-
 use serde_json::{Value, json};
 
 use crate::client::{Answer, End, request};
@@ -56,18 +54,8 @@ async fn asked(
     respond: impl AsyncFnOnce(Exchange),
 ) -> (String, Value, Answer) {
     let request = question(gateway, path, model, is_stream);
-    let mut client = gateway.client().await;
-    let answer = async {
-        client.write(&request).await;
-        client.answer().await
-    };
-    let mut answer = pin!(answer);
-    let exchange = tokio::select! {
-        exchange = wire.next() => exchange,
-        answer = &mut answer => panic!("the provider was not asked: {}", answer.text()),
-    };
-    let (head, body) = (exchange.head.clone(), exchange.body.clone());
-    let (answer, ()) = tokio::join!(answer, respond(exchange));
+    let client = gateway.client().await;
+    let (head, body, answer) = wire.exchange(client, &request, respond).await;
     (head, serde_json::from_slice(&body).unwrap(), answer)
 }
 

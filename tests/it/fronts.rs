@@ -1,7 +1,5 @@
 //! Clients of Google's and of Ollama's own dialects.
 
-use std::pin::pin;
-
 use loadtest::mock::Mock;
 use serde_json::{Value, json};
 
@@ -38,19 +36,8 @@ async fn passed(
     respond: impl AsyncFnOnce(Exchange),
 ) -> (String, Vec<u8>, Answer) {
     let request = google(gateway, path, body);
-    let mut client = gateway.client().await;
-    let answer = async {
-        client.write(&request).await;
-        client.answer().await
-    };
-    let mut answer = pin!(answer);
-    let exchange = tokio::select! {
-        exchange = wire.next() => exchange,
-        answer = &mut answer => panic!("the provider was not asked: {}", answer.text()),
-    };
-    let (head, body) = (exchange.head.clone(), exchange.body.clone());
-    let (answer, ()) = tokio::join!(answer, respond(exchange));
-    (head, body, answer)
+    let client = gateway.client().await;
+    wire.exchange(client, &request, respond).await
 }
 
 /// A client of Google's and Google: byte for byte, and the usage is read in passing.

@@ -1,14 +1,12 @@
 //! Errors of providers, judged by what their bodies say and not by their status alone.
 
-use std::io::Write as _;
-use std::pin::pin;
-
 use serde_json::{Value, json};
+use std::io::Write as _;
 
 use crate::client::{Answer, request};
 use crate::harness::TestGateway;
 use crate::providers::gateway;
-use crate::wire::Wire;
+use crate::wire::{Exchange, Wire};
 
 const CREDENTIAL: &str = "credential = \"sk-provider\"";
 
@@ -32,23 +30,16 @@ async fn answer(gateway: &TestGateway, wire: &mut Wire, path: &str, said: &Said<
     });
     let headers = [("authorization", authorization.as_str()), ("accept-encoding", "gzip")];
     let request = request("POST", path, &headers, question.to_string().as_bytes());
-    let mut client = gateway.client().await;
-    let answer = async {
-        client.write(&request).await;
-        client.answer().await
-    };
-    let mut answer = pin!(answer);
-    let mut exchange = tokio::select! {
-        exchange = wire.next() => exchange,
-        answer = &mut answer => panic!("the provider was not asked: {}", answer.text()),
-    };
+    let client = gateway.client().await;
     let (status, headers, length) = (said.status, said.headers, said.body.len());
     let head = format!(
         "HTTP/1.1 {status} No\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n"
     );
-    exchange.send(head).await;
-    exchange.send(&said.body).await;
-    answer.await
+    let respond = async |mut exchange: Exchange| {
+        exchange.send(head).await;
+        exchange.send(&said.body).await;
+    };
+    wire.exchange(client, &request, respond).await.2
 }
 
 fn openai(kind: &str, code: &str, message: &str) -> Value {

@@ -1,12 +1,10 @@
 //! How each provider is addressed, and how the gateway shows it its credential.
 
-use std::pin::pin;
-
 use serde_json::json;
 
 use crate::client::request;
 use crate::harness::{Builder, TestGateway};
-use crate::wire::Wire;
+use crate::wire::{Exchange, Wire};
 
 const CHAT: &str = r#"{"choices":[{"index":0,"finish_reason":"stop",
     "message":{"role":"assistant","content":"hi"}}]}"#;
@@ -54,20 +52,12 @@ async fn asked(
         json!({"model": "m", "max_tokens": 50, "messages": messages})
     };
     let request = request("POST", path, &headers, question.to_string().as_bytes());
-    let mut client = gateway.client().await;
-    let answer = async {
-        client.write(&request).await;
-        client.answer().await
-    };
-    let mut answer = pin!(answer);
-    let mut exchange = tokio::select! {
-        exchange = wire.next() => exchange,
-        answer = &mut answer => panic!("the provider was not asked: {}", answer.text()),
-    };
-    let head = exchange.head.clone();
+    let client = gateway.client().await;
     let told = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
-    exchange.send(format!("{told}{}\r\n\r\n{body}", body.len())).await;
-    let answer = answer.await;
+    let respond = async |mut exchange: Exchange| {
+        exchange.send(format!("{told}{}\r\n\r\n{body}", body.len())).await;
+    };
+    let (head, _, answer) = wire.exchange(client, &request, respond).await;
     assert!(!head.contains(authorization.as_str()), "the virtual key went out: {head}");
     (head, answer.status)
 }

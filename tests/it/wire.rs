@@ -1,9 +1,11 @@
 //! A provider that sends exactly the bytes that a test says, when it says.
 
+use std::pin::pin;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::client::within;
+use crate::client::{Answer, Client, within};
 
 /// Listens, and serves one exchange at a time.
 pub(crate) struct Wire {
@@ -50,6 +52,28 @@ impl Wire {
             }
         })
         .await
+    }
+
+    /// Has `client` ask, and the provider answer by `respond`: the head and the body that it was asked
+    /// with, and what the client got.
+    pub(crate) async fn exchange(
+        &mut self,
+        mut client: Client,
+        request: &[u8],
+        respond: impl AsyncFnOnce(Exchange),
+    ) -> (String, Vec<u8>, Answer) {
+        let answer = async {
+            client.write(request).await;
+            client.answer().await
+        };
+        let mut answer = pin!(answer);
+        let exchange = tokio::select! {
+            exchange = self.next() => exchange,
+            answer = &mut answer => panic!("the provider was not asked: {}", answer.text()),
+        };
+        let (head, body) = (exchange.head.clone(), exchange.body.clone());
+        let (answer, ()) = tokio::join!(answer, respond(exchange));
+        (head, body, answer)
     }
 
     async fn accept(&self) -> TcpStream {
