@@ -36,4 +36,5 @@ pub mod route;
 pub mod clock;
 pub mod id;
 pub mod key;
+pub mod percent;
 pub mod secret;

@@ -15,10 +15,11 @@ use crate::control::live::lock;
 use crate::control::snapshot::Target;
 use crate::head::fields::Fields;
 use crate::json::Spliced;
+use crate::percent::encoded;
 use crate::provider::aws::Signed;
 use crate::provider::errors::Said;
 use crate::proxy::call::Outgoing;
-use crate::proxy::convert::{Conversion, in_path};
+use crate::proxy::convert::Conversion;
 use crate::proxy::forward::{LastAnswer, Request, Turn, credential};
 use crate::proxy::relay::Body;
 use crate::proxy::serve::Gateway;
@@ -355,7 +356,7 @@ impl Try<'_> {
 pub(super) fn of_azure_deployment(deployment: &str, path: &str, version: &str) -> String {
     match path {
         "responses" => format!("{path}?api-version={version}"),
-        _ => format!("deployments/{}/{path}?api-version={version}", in_path(deployment, "@:")),
+        _ => format!("deployments/{}/{path}?api-version={version}", encoded(deployment, "@:")),
     }
 }
 

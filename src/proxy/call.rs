@@ -15,8 +15,8 @@ use crate::json::{
     Additions, GOOGLE, MultipartScan, OLLAMA, Place, Scan, ScanError, Splice, Spliced, Taken, scan,
     scan_multipart, splice_form_model,
 };
+use crate::percent::{decoded, encoded};
 use crate::proxy::client::Client;
-use crate::proxy::convert::in_path;
 use crate::proxy::options::Options;
 use crate::proxy::serve::Stop;
 use crate::rejection::{BadRequest, Rejection};
@@ -112,7 +112,7 @@ impl Call {
     ) -> Result<Self, Rejection> {
         let mut found = scan(&body).map_err(|error| bad_body(&error))?;
         let model = match model {
-            Some(model) => decoded(model).ok_or_else(missing_model)?,
+            Some(model) => decoded(model).map_err(|_| missing_model())?.into(),
             None => found.model.as_ref().ok_or_else(missing_model)?.name.clone(),
         };
         let options = Options::read(headers, found.sluice.as_deref())?;
@@ -182,7 +182,7 @@ impl Call {
 
     /// What follows the base URL of a target that is asked in the client's own dialect.
     pub fn upstream_path(&self, upstream_model: &str) -> Cow<'static, str> {
-        let model = || in_path(upstream_model, "@:");
+        let model = || encoded(upstream_model, "@:");
         match self.endpoint {
             Endpoint::GenerateContent => format!("models/{}:generateContent", model()).into(),
             Endpoint::StreamGenerateContent => {
@@ -256,24 +256,6 @@ const fn takes_forms(endpoint: Endpoint) -> bool {
 /// Whether a query asks for server-sent events.
 fn says_events(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"))
-}
-
-/// A part of a path without its percent signs; `None` for what is no text.
-fn decoded(part: &str) -> Option<Box<str>> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        if first == b'%' {
-            let (digits, after) = after.split_at_checked(2)?;
-            let digits = std::str::from_utf8(digits).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = after;
-        } else {
-            bytes.push(first);
-        }
-    }
-    String::from_utf8(bytes).ok().map(String::into_boxed_str)
 }
 
 fn essence(content_type: &str) -> &str {

@@ -3,7 +3,6 @@
 //! Only the attempt decides: the next target of the same request may speak it.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +11,7 @@ use http::header;
 use crate::control::snapshot::{Deployment, Target};
 use crate::dialect::{Dialect, Dialects, Endpoint};
 use crate::json::Spliced;
+use crate::percent::encoded;
 use crate::proxy::attempt::json_type;
 use crate::proxy::call::Call;
 use crate::proxy::forward::LastAnswer;
@@ -166,11 +166,11 @@ fn path(upstream: &Upstream<'_>, is_stream: bool) -> Cow<'static, str> {
     match (upstream.dialect, upstream.host) {
         (Dialect::Converse, _) => {
             let method = if is_stream { "converse-stream" } else { "converse" };
-            format!("model/{}/{method}", in_path(model, "")).into()
+            format!("model/{}/{method}", encoded(model, "")).into()
         }
         (Dialect::Messages, Host::Bedrock) => {
             let method = if is_stream { "invoke-with-response-stream" } else { "invoke" };
-            format!("model/{}/{method}", in_path(model, "")).into()
+            format!("model/{}/{method}", encoded(model, "")).into()
         }
         (Dialect::Cohere, _) => "chat".into(),
         (Dialect::Responses, _) => "responses".into(),
@@ -178,7 +178,7 @@ fn path(upstream: &Upstream<'_>, is_stream: bool) -> Cow<'static, str> {
         (Dialect::Gemini, _) => {
             let method =
                 if is_stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-            format!("models/{}:{method}", in_path(model, "@:")).into()
+            format!("models/{}:{method}", encoded(model, "@:")).into()
         }
         _ => "chat/completions".into(),
     }
@@ -186,28 +186,12 @@ fn path(upstream: &Upstream<'_>, is_stream: bool) -> Cow<'static, str> {
 
 fn embeddings_path(embedder: Embedder, model: &str) -> Cow<'static, str> {
     match embedder {
-        Embedder::Gemini => format!("models/{}:batchEmbedContents", in_path(model, "@:")).into(),
+        Embedder::Gemini => format!("models/{}:batchEmbedContents", encoded(model, "@:")).into(),
         Embedder::Cohere => "embed".into(),
         Embedder::Titan | Embedder::BedrockCohere => {
-            format!("model/{}/invoke", in_path(model, "")).into()
+            format!("model/{}/invoke", encoded(model, "")).into()
         }
     }
-}
-
-/// A name as one segment of a path; `plain` are the characters that stay besides the unreserved.
-pub fn in_path(name: &str, plain: &str) -> String {
-    let mut segment = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                segment.push(char::from(byte));
-            }
-            _ if plain.as_bytes().contains(&byte) => segment.push(char::from(byte)),
-            // Writing into a text cannot fail.
-            _ => drop(write!(segment, "%{byte:02X}")),
-        }
-    }
-    segment
 }
 
 /// The lines of a head without those that only the client's own dialect means.

@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::control::snapshot::Connection;
 use crate::dialect::{Dialect, Dialects};
+use crate::percent::encoded;
 use crate::provider::Provider;
 use crate::provider::aws::Signed;
 use crate::proxy::attempt::of_azure_deployment;
-use crate::proxy::convert::in_path;
 use crate::proxy::fetch::{NoAnswer, Whole, whole};
 use crate::proxy::{headers, upstream};
 use crate::route::failure::Failure;
@@ -226,13 +226,13 @@ fn smallest(connection: &Connection, model: &str) -> Option<(String, Json)> {
             "contents": [{ "role": "user", "parts": [{ "text": "ping" }] }],
             "generationConfig": { "maxOutputTokens": ANSWER_TOKENS },
         });
-        Some((format!("models/{}:generateContent", in_path(model, "@:")), body))
+        Some((format!("models/{}:generateContent", encoded(model, "@:")), body))
     } else if speaks(Dialect::Converse) {
         let body = json!({
             "messages": [{ "role": "user", "content": [{ "text": "ping" }] }],
             "inferenceConfig": { "maxTokens": ANSWER_TOKENS },
         });
-        Some((format!("model/{}/converse", in_path(model, "")), body))
+        Some((format!("model/{}/converse", encoded(model, "")), body))
     } else if speaks(Dialect::Cohere) {
         let body = json!({ "model": model, "messages": messages, "max_tokens": ANSWER_TOKENS });
         Some(("chat".to_owned(), body))

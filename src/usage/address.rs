@@ -3,6 +3,7 @@
 use clickhouse::Client;
 
 use crate::config::url::{Host, Url};
+use crate::percent::decoded;
 use crate::secret::Secret;
 
 /// The port when the address has none, as of `ClickHouse`.
@@ -51,23 +52,6 @@ fn origin(scheme: &str, host: &Host) -> String {
         return format!("{scheme}://[{}]:{port}", host.name);
     }
     format!("{scheme}://{}:{port}", host.name)
-}
-
-/// `%40` as `@`.
-fn decoded(text: &str) -> Result<String, &'static str> {
-    const WRONG: &str = "must have two hexadecimal digits after each `%`";
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut parts = text.split('%');
-    bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2).ok_or(WRONG)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(WRONG);
-        }
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| WRONG)?);
-        bytes.extend_from_slice(rest.as_bytes());
-    }
-    String::from_utf8(bytes).map_err(|_| "must be UTF-8 once decoded")
 }
 
 #[cfg(test)]

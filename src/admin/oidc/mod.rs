@@ -28,6 +28,7 @@ use crate::config::server::OidcConfig;
 use crate::control::edit::Editor;
 use crate::control::seal::Binding;
 use crate::control::store::identity::{self, PlatformRole, UserRow, UserStatus};
+use crate::percent::encoded;
 
 const COOKIE: &str = "sluice_sign_on";
 const COOKIE_PATH: &str = "/api/v1/auth/oidc";
@@ -304,18 +305,8 @@ fn made(
 
 /// `application/x-www-form-urlencoded`.
 fn form(pairs: &[(&str, &str)]) -> String {
-    let pair = |(name, value): &(&str, &str)| format!("{name}={}", encoded(value));
+    let pair = |(name, value): &(&str, &str)| format!("{name}={}", encoded(value, ""));
     pairs.iter().map(pair).collect::<Vec<_>>().join("&")
-}
-
-fn encoded(text: &str) -> String {
-    let letter = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(letter).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::form;
 use crate::admin::AdminError;
 use crate::config::server::OidcConfig;
 use crate::control::live::lock;
+use crate::percent::encoded;
 use crate::proxy::fetch::Ask;
 
 /// For so long it is not asked again.
@@ -115,7 +116,7 @@ impl SignOn {
         let form_type = "application/x-www-form-urlencoded".to_owned();
         let mut headers = vec![("content-type", form_type)];
         if known.is_basic {
-            let [id, secret] = [client_id, client_secret.expose()].map(super::encoded);
+            let [id, secret] = [client_id, client_secret.expose()].map(|text| encoded(text, ""));
             headers.push((
                 "authorization",
                 format!("Basic {}", BASE64.encode(format!("{id}:{secret}"))),

@@ -8,6 +8,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use ring::{digest, hmac};
 use time::OffsetDateTime;
 
+use crate::percent::encoded;
 use crate::secret::Secret;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -88,7 +89,8 @@ impl Signer {
         let canonical = format!(
             "{}\n{}\n\n{headers}\n{names}\n{}",
             signed.method,
-            encoded_again(signed.path),
+            // Every service but S3 signs a path that is encoded once more than it is sent.
+            encoded(signed.path, "/"),
             hex(body_digest(signed.body).as_ref()),
         );
         let scope = format!("{}/{}/{SERVICE}/aws4_request", stamp.date, self.region);
@@ -135,21 +137,6 @@ fn body_digest(parts: &[Bytes]) -> digest::Digest {
         context.update(part);
     }
     context.finish()
-}
-
-/// Every service but S3 signs a path that is encoded once more than it is sent.
-fn encoded_again(path: &str) -> String {
-    let mut encoded = String::with_capacity(path.len() + 16);
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                encoded.push(char::from(byte));
-            }
-            // Writing into a text cannot fail.
-            _ => drop(write!(encoded, "%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 fn hex(bytes: &[u8]) -> String {
